@@ -1,0 +1,94 @@
+"""What the commands share: settings, the prepared environment of Dagster, output, and errors in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from backfill_pipeline.database_urls import sqlalchemy_url
+from backfill_pipeline.project_files import project_file
+from backfill_pipeline.settings import Settings, load_settings
+from backfill_pipeline.storage.databases import Databases, open_databases
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class CommandError(Exception):
+    """One line for the user; the command ends with exit code 1."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An open pair of databases and the variables that Dagster's own commands need."""
+
+    settings: Settings
+    databases: Databases
+    variables: dict[str, str]
+
+
+def settings_of_folder() -> Settings:
+    """The settings, a `.env` in the working folder included."""
+    return load_settings(Path(".env"))
+
+
+def prepare_environment(settings: Settings) -> Environment:
+    """Start or reach the databases, lay out Dagster's home, and set the variables in this process too."""
+    databases = open_databases(settings)
+    if databases.notice:
+        err.print(databases.notice)
+    variables = {
+        "BACKFILL_HOME": str(databases.home),
+        "BACKFILL_PROVIDER": settings.provider,
+        "BACKFILL_INTRADAY_START": settings.intraday_start.isoformat(),
+        "BACKFILL_DAILY_START": settings.daily_start.isoformat(),
+        "BACKFILL_INTRADAY_GRAIN": settings.intraday_grain,
+        "BACKFILL_DAILY_GRAIN": settings.daily_grain,
+        "DAGSTER_HOME": str(_dagster_home(databases.home)),
+        "DAGSTER_DATABASE_URL": sqlalchemy_url(databases.dagster_url),
+    }
+    if not databases.embedded:
+        variables["DATABASE_URL"] = databases.market_url
+    os.environ.update(variables)
+    return Environment(settings, databases, variables)
+
+
+def _dagster_home(home: Path) -> Path:
+    """Dagster's home with the project's dagster.yaml; one that somebody has edited is left as it is."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    target, record = folder / "dagster.yaml", folder / ".dagster.yaml.sha256"
+    wanted = project_file("dagster.yaml").read_bytes()
+    current = target.read_bytes() if target.exists() else None
+    written = record.read_text() if record.exists() else None
+    if current is None or (current != wanted and hashlib.sha256(current).hexdigest() == written):
+        target.write_bytes(wanted)
+        record.write_text(hashlib.sha256(wanted).hexdigest())
+    return folder
+
+
+@contextmanager
+def dagster_instance(environment: Environment) -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance of the prepared environment."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(environment.variables["DAGSTER_HOME"]) as instance:
+        yield instance
+
+
+def print_json(value: Any) -> None:
+    out.print_json(json.dumps(value, default=str))

@@ -1,0 +1,66 @@
+"""`backfill matrix`: how complete every symbol is in every timeframe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backfill_pipeline.defs.resources import Pipeline
+from backfill_pipeline.domain.timeframe import TIMEFRAMES
+from backfill_pipeline.storage.status import Completeness, read_completeness
+
+from .common import Environment, Json, out, prepare_environment, print_json, settings_of_folder
+
+
+def matrix(
+    symbols: Annotated[str | None, typer.Option(help="Only these: AAPL,IBM.")] = None,
+    json: Json = False,
+) -> None:
+    """Show how complete every symbol is in every timeframe."""
+    environment = prepare_environment(settings_of_folder())
+    rows = completeness(environment, symbols.split(",") if symbols else None)
+    if json:
+        print_json([asdict(row) for row in rows])
+    elif rows:
+        show_matrix(rows)
+    else:
+        out.print("nothing is wanted yet; next: backfill symbols add AAPL, then backfill run --symbols AAPL --days 30")
+
+
+def completeness(environment: Environment, symbols: Sequence[str] | None = None) -> list[Completeness]:
+    with Pipeline(environment.settings).open() as warehouse:
+        return read_completeness(warehouse.conn, symbols)
+
+
+def show_matrix(rows: Sequence[Completeness]) -> None:
+    """Symbols down, timeframes across: percent complete of what is due; missing bars in red."""
+    by_symbol: dict[str, dict[str, Completeness]] = {}
+    for row in rows:
+        by_symbol.setdefault(row.symbol, {})[row.timeframe] = row
+    table = Table(title="complete, in % of the bars that are due", title_justify="left")
+    table.add_column("symbol")
+    for timeframe in TIMEFRAMES:
+        table.add_column(timeframe, justify="right")
+    table.add_column("wanted")
+    for symbol, cells in by_symbol.items():
+        table.add_row(symbol, *(_cell(cells.get(t)) for t in TIMEFRAMES), _wanted(cells))
+    out.print(table)
+
+
+def _cell(row: Completeness | None) -> str:
+    if row is None:
+        return "·"
+    if row.complete_pct is None:
+        return "not due"
+    if row.missing:
+        return f"[red]{row.complete_pct:.2f} (-{row.missing})[/red]"
+    return f"[green]{row.complete_pct:.0f}[/green]"
+
+
+def _wanted(cells: dict[str, Completeness]) -> str:
+    spans = [cells[base] for base in ("1m", "1d") if base in cells]
+    return ", ".join(f"{row.timeframe} {row.wanted_from} to {row.wanted_to}" for row in spans)

@@ -1,0 +1,123 @@
+"""`backfill symbols …`: the registry of what is followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backfill_pipeline.defs.jobs import register_everywhere
+from backfill_pipeline.defs.partitions import symbol_dimension
+from backfill_pipeline.defs.resources import Pipeline
+from backfill_pipeline.domain.timeframe import CHAINS
+from backfill_pipeline.steps.register import parse_registration
+from backfill_pipeline.storage.symbols import list_symbols, remove_symbol
+
+from .common import (
+    CommandError,
+    Json,
+    dagster_instance,
+    out,
+    prepare_environment,
+    print_json,
+    settings_of_folder,
+)
+
+app = typer.Typer(help="What is followed: add, list, remove.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    symbols: Annotated[list[str] | None, typer.Argument(help="AAPL BRK.B X:BTCUSD …")] = None,
+    file: Annotated[Path | None, typer.Option(help="A text file with one symbol a line; # starts a comment.")] = None,
+    asset_class: Annotated[str | None, typer.Option(help="stock, etf or crypto; default stock, crypto for X:…")] = None,
+    calendar: Annotated[str | None, typer.Option(help="Trading calendar; default XNYS, 24/7 for crypto.")] = None,
+    bars: Annotated[str, typer.Option(help="Base bars to follow: 1m, 1d or both.")] = "1m,1d",
+    since: Annotated[
+        str | None, typer.Option(help="Keep complete from this date on, or for a span: 2024-01-01, 2y, 6m, 30d.")
+    ] = None,
+) -> None:
+    """Follow symbols. They are partitions in Dagster at once; nothing is fetched yet."""
+    names = [*(symbols or ()), *(_lines(file) if file else ())]
+    environment = prepare_environment(settings_of_folder())
+    pipeline = Pipeline(environment.settings)
+    with pipeline.open() as warehouse, dagster_instance(environment) as instance:
+        registration = parse_registration(
+            names,
+            asset_class=asset_class,
+            calendar=calendar,
+            bars=[part.strip() for part in bars.split(",") if part.strip()],
+            since=since,
+            today=warehouse.now().date(),
+        )
+        new = register_everywhere(instance, warehouse, registration)
+    known = [symbol for symbol in registration.symbols if symbol not in new]
+    if new:
+        out.print(f"added {' '.join(new)}", markup=False)
+    if known:
+        out.print(f"followed already: {' '.join(known)}", markup=False)
+    out.print(f"next: backfill run --symbols {','.join(registration.symbols)} --days 30", markup=False)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{file} is not UTF-8 text; save it as such, one symbol a line") from None
+    return [line.strip() for line in (raw.partition("#")[0] for raw in text.splitlines()) if line.strip()]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """Every registered symbol."""
+    environment = prepare_environment(settings_of_folder())
+    with Pipeline(environment.settings).open() as warehouse:
+        registered = list_symbols(warehouse.conn)
+    rows = [
+        {
+            "symbol": r.instrument.symbol,
+            "asset_class": r.instrument.asset_class,
+            "calendar": r.instrument.calendar,
+            "active": r.active,
+            "bars": list(r.bases),
+            "first_date": r.instrument.first_date,
+            "last_date": r.instrument.last_date,
+        }
+        for r in registered
+    ]
+    if json:
+        print_json(rows)
+        return
+    if not rows:
+        out.print("no symbols yet; next: backfill symbols add AAPL")
+        return
+    table = Table("symbol", "class", "calendar", "wanted", "listed", "active")
+    for row in rows:
+        listed = f"{row['first_date'] or '…'} to {row['last_date'] or '…'}"
+        wanted = ", ".join(row["bars"]) or "nothing yet"
+        table.add_row(
+            row["symbol"], row["asset_class"], row["calendar"], wanted, listed, "yes" if row["active"] else "no"
+        )
+    out.print(table)
+
+
+@app.command()
+def remove(
+    symbols: Annotated[list[str], typer.Argument(help="Symbols to stop following.")],
+    with_bars: Annotated[bool, typer.Option("--with-bars", help="Delete all that is stored of them, too.")] = False,
+) -> None:
+    """Stop following symbols: no partitions, no runs. Their bars stay unless --with-bars is given."""
+    environment = prepare_environment(settings_of_folder())
+    with Pipeline(environment.settings).open() as warehouse, dagster_instance(environment) as instance:
+        for symbol in symbols:
+            with warehouse.conn:
+                deleted = remove_symbol(warehouse.conn, symbol, with_bars=with_bars)
+            for chain in CHAINS:
+                instance.delete_dynamic_partition(symbol_dimension(chain), symbol)
+            out.print(
+                f"{symbol}: no longer followed" + (f", {deleted} rows deleted" if with_bars else ""), markup=False
+            )

@@ -1,0 +1,92 @@
+"""The two chains: one subsettable step each, so that a run takes good partitions all the way to features and leaves
+exactly the bad ones red.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from backfill_pipeline.domain.grain import Period
+from backfill_pipeline.domain.timeframe import Chain, Timeframe
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.steps.backfill import Task
+from backfill_pipeline.steps.warehouse import Warehouse
+from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
+
+from .descriptions import bars_description, bars_schema, features_description, features_schema
+from .partitions import chain_partitions, split_key
+from .resources import Pipeline
+from .running import asset_names, bars_asset, features_asset, run_tasks
+
+
+def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
+    """`intraday_bars` or `daily_bars`: every asset of the chain in one step, any set of keys in one run."""
+
+    @dg.multi_asset(
+        name=f"{chain.name}_bars",
+        specs=_specs(chain),
+        can_subset=True,
+        partitions_def=chain_partitions(settings, chain),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def step(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.Output[None]]:
+        selected = [name for name in asset_names(chain) if dg.AssetKey(name) in context.selected_asset_keys]
+        with pipeline.open() as warehouse:
+            tasks, bad = _tasks(warehouse, chain, context.partition_keys, ask=bars_asset(chain.base) in selected)
+            work = run_tasks(context, pipeline, warehouse, [(task, selected) for task in tasks], bad)
+        context.log.info(f"{work.written} bars written, {work.removed} withdrawn, {work.features} rows of features")
+        yield from ()
+
+    return step
+
+
+def _specs(chain: Chain) -> list[dg.AssetSpec]:
+    specs = []
+    finer: Timeframe | None = None
+    for timeframe in chain.timeframes:
+        bars = dg.AssetSpec(
+            bars_asset(timeframe),
+            deps=[bars_asset(finer)] if finer else [],
+            skippable=True,
+            description=bars_description(timeframe),
+            group_name=chain.name,
+            kinds={"postgres", "bars"},
+            metadata={"dagster/table_name": "market.bars", "dagster/column_schema": bars_schema()},
+        )
+        features = dg.AssetSpec(
+            features_asset(timeframe),
+            deps=[bars_asset(timeframe)],
+            skippable=True,
+            description=features_description(timeframe),
+            group_name=chain.name,
+            kinds={"postgres", "features"},
+            metadata={"dagster/table_name": "market.features", "dagster/column_schema": features_schema()},
+        )
+        specs += [bars, features]
+        finer = timeframe
+    return specs
+
+
+def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], *, ask: bool) -> tuple[list[Task], list[str]]:
+    """One task per symbol of the run's keys; symbols that are not registered, as failures. Raises dagster's Failure
+    for a run without keys.
+    """
+    if not keys:
+        raise dg.Failure(
+            "this run has no partitions: is its range reversed, or its symbol unknown?", allow_retries=False
+        )
+    periods: dict[str, list[Period]] = {}
+    for key in keys:
+        symbol, period = split_key(str(key), warehouse.grain(chain))
+        periods.setdefault(symbol, []).append(period)
+    tasks, bad = [], []
+    for symbol, of_symbol in periods.items():
+        try:
+            instrument = get_instruments(warehouse.conn, [symbol])[symbol]
+        except UnknownSymbolError as error:
+            bad.append(str(error))
+            continue
+        finally:
+            warehouse.conn.rollback()
+        tasks.append(Task(instrument, chain, tuple(sorted(of_symbol)), ask=ask))
+    return tasks, bad

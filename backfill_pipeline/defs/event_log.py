@@ -1,0 +1,153 @@
+"""Dagster's event log on PostgreSQL, written in bulk: the storage class that `dagster.yaml` names.
+
+Nothing of the pipeline goes in here; what a step does with the log is in `bookkeeping`.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import sqlalchemy
+from dagster import AssetKey, DagsterEventType, EventLogEntry
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import Connection
+
+if TYPE_CHECKING:
+    from dagster_postgres.auth import PgTokenProvider
+
+# Dagster hands events to `store_event_batch` only where this variable is set. A batch of 1,000 events is
+# 1 to 2 MB; 5,000 made a run of 16 assets and 726 days 4 % faster.
+BATCH_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
+BATCH_SIZE = 1000
+
+# One writer at a time. Readers (the partition status cache, a backfill's progress, sensors) remember the
+# highest id they saw and look only past it, so an id that becomes visible late is never seen at all.
+_IN_ORDER = sqlalchemy.text(
+    # A writer whose machine vanished must not hold the others up for longer than a minute.
+    "SELECT set_config('idle_in_transaction_session_timeout', '60000', true),"
+    " pg_advisory_xact_lock(7089052745236442220)"
+)
+_event_logs = SqlEventLogStorageTable
+
+
+def sqlalchemy_url(url: str) -> str:
+    """`url` with the driver spelled out: a bare `postgresql://` means psycopg 3 from SQLAlchemy 2.1 on."""
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg2://" + url.removeprefix(scheme)
+    return url
+
+
+class BulkEventLogStorage(PostgresEventLogStorage):
+    """PostgreSQL event log that stores any batch of events in one transaction, in the order of their ids.
+
+    A batch may hold several assets and several kinds of events. Either all of it is stored, with the row of
+    each of its assets, or nothing: Dagster's retry, event by event, then stores each event once.
+    """
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+        token_provider: "PgTokenProvider | None" = None,
+    ) -> None:
+        # Here, because every process that creates or executes a run (webserver, daemon, shell, worker) makes
+        # this object first, and Dagster looks the variable up anew for every event.
+        os.environ.setdefault(BATCH_VARIABLE, str(BATCH_SIZE))
+        super().__init__(sqlalchemy_url(postgres_url), should_autocreate_tables, inst_data, token_provider)
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(
+            inst_data=inst_data,
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            token_provider=get_token_provider_from_config(config_value),
+        )
+
+    def store_event(self, event: EventLogEntry) -> None:
+        self._store([event])
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        # Dagster's open-source storages have no place for failed-to-materialize events.
+        kept = [event for event in events if not event.get_dagster_event().is_asset_failed_to_materialize]
+        if kept:
+            self._store(kept)
+
+    def _store(self, events: Sequence[EventLogEntry]) -> None:
+        rows = [self._event_to_row(event) for event in events]  # before the lock: most of the time goes here
+        with self.index_transaction() as conn:
+            conn.execute(_IN_ORDER)
+            inserted = conn.execute(
+                sqlalchemy.insert(_event_logs).returning(_event_logs.c.id, sort_by_parameter_order=True), rows
+            )
+            ids = [int(row[0]) for row in inserted]
+            self._store_assets(conn, events, ids)
+            for event, event_id in zip(events, ids, strict=True):
+                if event.is_dagster_event and event.dagster_event_type in ASSET_CHECK_EVENTS:
+                    self.store_asset_check_event(event, event_id)
+
+    def _store_assets(self, conn: Connection, events: Sequence[EventLogEntry], ids: Sequence[int]) -> None:
+        """Tags of every asset event; of each asset and kind the last event goes to the asset's own row."""
+        of_assets = [
+            (asset_key, event, event_id)
+            for event, event_id in zip(events, ids, strict=True)
+            if event.dagster_event
+            and event.dagster_event_type in ASSET_EVENTS
+            and (asset_key := event.dagster_event.asset_key)
+        ]
+        if not of_assets:
+            return
+        self._store_asset_event_tags(conn, [event for _, event, _ in of_assets], [i for _, _, i in of_assets])
+        last = {(key, event.dagster_event_type): (event, event_id) for key, event, event_id in of_assets}
+        for event, event_id in last.values():
+            self._store_asset_event(conn, event, event_id)
+
+    def delete_planned(self, run_id: str, partitions: Mapping[AssetKey, Collection[str]]) -> int:
+        """Take back that `run_id` planned these partitions; returns the number of planned events deleted.
+
+        The partition status cache needs no repair while the run goes on: it holds these keys only as in
+        progress, which is computed anew each time it is read.
+        """
+        planned = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
+        deleted = 0
+        with self.index_transaction() as conn:
+            for asset_key, keys in partitions.items():
+                result = conn.execute(
+                    sqlalchemy.delete(_event_logs).where(
+                        _event_logs.c.run_id == run_id,
+                        _event_logs.c.dagster_event_type == planned,
+                        _event_logs.c.asset_key == asset_key.to_string(),
+                        _event_logs.c.partition == _any(keys),
+                    )
+                )
+                deleted += result.rowcount
+        return deleted
+
+    def materialized(self, asset_keys: Collection[AssetKey], partitions: Collection[str]) -> set[tuple[AssetKey, str]]:
+        """Which of these (asset, partition) have a materialization that was not wiped."""
+        names = {key.to_string(): key for key in asset_keys}
+        query = (
+            sqlalchemy.select(_event_logs.c.asset_key, _event_logs.c.partition)
+            .where(
+                _event_logs.c.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value,
+                _event_logs.c.asset_key == _any(names),
+                _event_logs.c.partition == _any(partitions),
+            )
+            .distinct()
+        )
+        keys = list(asset_keys)
+        query = self._add_assets_wipe_filter_to_query(query, self._get_assets_details(keys), keys)
+        with self.index_connection() as conn:
+            return {(names[name], partition) for name, partition in conn.execute(query)}
+
+
+def _any(values: Collection[str]) -> sqlalchemy.CollectionAggregate[bool]:
+    """`= ANY(array)`: one parameter however many values, and an index search per value."""
+    return sqlalchemy.any_(sqlalchemy.literal(list(values), ARRAY(sqlalchemy.Text)))

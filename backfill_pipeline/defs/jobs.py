@@ -1,0 +1,177 @@
+"""The jobs: a chain by partitions, both chains by plain config (the door for a shell), and registering symbols."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from backfill_pipeline.domain.grain import Period
+from backfill_pipeline.domain.timeframe import CHAINS
+from backfill_pipeline.providers.errors import ProviderError
+from backfill_pipeline.steps.backfill import Task, prepare, survey, tasks_of, without
+from backfill_pipeline.steps.register import Registration, parse_registration, register
+from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
+from backfill_pipeline.steps.warehouse import Warehouse
+from backfill_pipeline.storage.connection import DatabaseError
+from backfill_pipeline.storage.symbols import UnknownSymbolError
+
+from .bookkeeping import plan, recorded
+from .partitions import key_of, symbol_dimension
+from .resources import Pipeline
+from .running import asset_names, run_tasks
+
+# What a person can cause, and reads about in one line.
+USER_ERRORS = (RequestError, UnknownSymbolError, DatabaseError, ProviderError)
+
+_TEXTS = dg.Array(dg.Any)  # checked by us: YAML turns NO and 1e5 into other types, and Dagster would not say to quote
+_OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """A person's mistake ends the step as Dagster's Failure with that line."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+@dg.op(
+    config_schema={
+        "symbols": dg.Field(_TEXTS, description="1 to 100 registered symbols, in quotes where YAML would misread them"),
+        "timeframes": dg.Field(_TEXTS, description="Any of 1m 5m 15m 30m 1h 4h 1d 1w; each brings its whole chain"),
+        "days": dg.Field(dg.Noneable(int), default_value=None, description="The last so many calendar days"),
+        "start": _OPTIONAL_TEXT,
+        "end": _OPTIONAL_TEXT,
+    }
+)
+def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Complete the bars of symbols between two session dates, both included; what is green is left alone."""
+    config: dict[str, Any] = context.op_config
+    with told_in_one_line(), pipeline.open() as warehouse:
+        request = parse_request(
+            config["symbols"],
+            config["timeframes"],
+            days=config["days"],
+            start=_text(config.get("start")),
+            end=_text(config.get("end")),
+            today=warehouse.now().date(),
+        )
+        work = open_work(context.instance, pipeline, warehouse, request)
+        for line in work.unserved:
+            context.log.warning(line)
+        for task in work.tasks:
+            plan(context, asset_names(task.chain), [key_of(task.instrument.symbol, p) for p in task.periods])
+        if not work.tasks:
+            context.log.info("everything asked for is complete already: nothing was asked")
+        run_tasks(context, pipeline, warehouse, [(task, asset_names(task.chain)) for task in work.tasks])
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class OpenWork:
+    """What of a request is left to do, and what of it the provider does not serve, in words."""
+
+    tasks: tuple[Task, ...]
+    unserved: tuple[str, ...]
+
+
+def open_work(
+    instance: dg.DagsterInstance, pipeline: Pipeline, warehouse: Warehouse, request: BackfillRequest
+) -> OpenWork:
+    """The request's tasks less the partitions that are complete and recorded, or not served. Adds the request to what
+    is wanted and its symbols to the chains' partitions. Raises one-line errors.
+    """
+    tasks = tasks_of(warehouse, request, pipeline.starts)
+    for chain in request.chains:
+        _add_partitions(instance, symbol_dimension(chain), request.symbols)
+    left, unserved = [], []
+    for task in tasks:
+        reason = prepare(warehouse, task)
+        states = survey(warehouse, task)
+        outside = [period for period, state in states.items() if state == "not served"]
+        complete = [period for period, state in states.items() if state == "complete"]
+        if outside:
+            name = f"{task.instrument.symbol} {task.chain.base} {outside[0].key} to {outside[-1].key}"
+            unserved.append(f"{name}: not served: {reason}")
+        rest = without(task, {*outside, *_green(instance, task, complete)})
+        if rest.periods:
+            left.append(rest)
+    return OpenWork(tuple(left), tuple(unserved))
+
+
+def _green(instance: dg.DagsterInstance, task: Task, complete: Sequence[Period]) -> list[Period]:
+    """Which complete periods Dagster shows green for every asset of the chain."""
+    keys = {key_of(task.instrument.symbol, period): period for period in complete}
+    assets = asset_names(task.chain)
+    known = recorded(instance, assets, keys)
+    return [period for key, period in keys.items() if all((asset, key) in known for asset in assets)]
+
+
+def _add_partitions(instance: dg.DagsterInstance, dimension: str, symbols: Sequence[str]) -> None:
+    known = set(instance.get_dynamic_partitions(dimension))
+    new = [symbol for symbol in symbols if symbol not in known]
+    if new:
+        instance.add_dynamic_partitions(dimension, new)
+
+
+def register_everywhere(instance: dg.DagsterInstance, warehouse: Warehouse, registration: Registration) -> list[str]:
+    """Register symbols and make them partitions of their chains at once; the names that are new."""
+    new = register(warehouse, registration)
+    for chain in registration.chains:
+        _add_partitions(instance, symbol_dimension(chain), registration.symbols)
+    return new
+
+
+@dg.op(
+    config_schema={
+        "symbols": dg.Field(_TEXTS, description="Symbols, in quotes where YAML would misread them"),
+        "asset_class": dg.Field(dg.Noneable(str), default_value=None, description="stock, etf or crypto"),
+        "calendar": dg.Field(dg.Noneable(str), default_value=None, description="XNYS, 24/7, XLON, …"),
+        "bars": dg.Field([str], default_value=["1m", "1d"], description="1m, 1d or both"),
+        "since": _OPTIONAL_TEXT,
+    }
+)
+def register_symbols(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Add symbols to the registry and to the partitions of their chains."""
+    config: dict[str, Any] = context.op_config
+    with told_in_one_line(), pipeline.open() as warehouse:
+        registration = parse_registration(
+            config["symbols"],
+            asset_class=config["asset_class"],
+            calendar=config["calendar"],
+            bars=config["bars"],
+            since=_text(config.get("since")),
+            today=warehouse.now().date(),
+        )
+        new = register_everywhere(context.instance, warehouse, registration)
+        context.log.info(f"{len(new)} new symbols: {' '.join(new)}" if new else "all symbols were registered already")
+
+
+def pipeline_jobs() -> list[Any]:
+    """Every job. The chains' jobs are launched with partition tags, the others with config."""
+    chains = [
+        dg.define_asset_job(
+            f"backfill_{chain.name}",
+            selection=dg.AssetSelection.assets(*asset_names(chain)),
+            description=f"Fetch, resample and enrich the {chain.name} chain for the partitions of the run's tags.",
+        )
+        for chain in CHAINS
+    ]
+
+    @dg.job(
+        name="master_backfill", description="Both chains, by plain config: symbols, timeframes, days or start and end."
+    )
+    def master_job() -> None:
+        master_backfill()
+
+    @dg.job(name="register_symbols", description="Add symbols to the registry and to the chains' partitions.")
+    def register_job() -> None:
+        register_symbols()
+
+    return [*chains, master_job, register_job]

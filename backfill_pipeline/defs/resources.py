@@ -1,0 +1,65 @@
+"""The pipeline as a resource: opens the warehouse that steps work in."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Protocol
+
+from backfill_pipeline.domain.grain import period_of
+from backfill_pipeline.domain.timeframe import CHAINS, Chain
+from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.providers.router import choose_provider
+from backfill_pipeline.settings import Settings
+from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.steps.warehouse import Warehouse
+from backfill_pipeline.steps.window import Work
+from backfill_pipeline.storage.connection import connect
+from backfill_pipeline.storage.databases import open_databases
+
+from .partitions import first_day, grain_of
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Listener(Protocol):
+    """Told what runs in this process do: a shell's progress bar."""
+
+    def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
+        """A partition is settled."""
+
+    def finished(self, work: Work) -> None:
+        """All tasks of a run are through; called before it fails for what is missing."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Settings, provider and clock of the assets. `provider` None: the one the settings name."""
+
+    settings: Settings
+    provider: Provider | None = None
+    now: Callable[[], datetime] = utc_now
+    listener: Listener | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[Warehouse]:
+        """A warehouse on the migrated database, started if it is the embedded one. Raises one-line errors."""
+        databases = open_databases(self.settings)
+        with closing(connect(databases.market_url)) as conn:
+            yield Warehouse(
+                conn,
+                self.provider or choose_provider(self.settings),
+                self.now,
+                self.settings.intraday_grain,
+                self.settings.daily_grain,
+            )
+
+    @property
+    def starts(self) -> dict[str, date]:
+        """By chain, the first day that has a partition: the first of its first period."""
+        return {
+            chain.name: period_of(first_day(self.settings, chain), grain_of(self.settings, chain)).first
+            for chain in CHAINS
+        }

@@ -1,0 +1,142 @@
+"""How complete a session is: what was expected, what is there, and why the rest is not. Pure counts, no storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .bars import Micros
+from .grid import expected_per_session
+from .instruments import Instrument
+from .resample import bucket_starts
+from .sessions import REGULAR, Sessions
+from .timeframe import LENGTH, Base, Timeframe
+from .windows import MINUTE, to_micros
+
+Rows = npt.NDArray[np.int64]
+State = Literal["complete", "incomplete", "in progress", "not served"]
+
+# Sessions after its own that a session stays open to correction: volumes and trades change after the close.
+CORRECTION_SESSIONS = 2
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """Counts of base bars of one session: expected = stored + sum(explained) + missing.
+
+    `derived`: regular bars stored and whole, by derived timeframe. `provider` None: nothing was asked.
+    """
+
+    session: date
+    expected: int
+    stored: int
+    explained: Mapping[str, int]
+    missing: int
+    derived: Mapping[str, int]
+    provider: str | None
+
+    @property
+    def not_due(self) -> int:
+        return self.explained.get("not_due", 0)
+
+    @property
+    def complete(self) -> bool:
+        return self.missing == 0 and self.not_due == 0
+
+    def with_derived(self, derived: Mapping[str, int]) -> SessionStatus:
+        return replace(self, derived=derived)
+
+
+def is_final(sessions: Sessions, now: datetime) -> npt.NDArray[np.bool_]:
+    """Per session: closed, and its correction window has passed."""
+    closed = int(np.searchsorted(sessions.post_close, to_micros(now), side="right"))
+    return np.arange(len(sessions)) < closed - CORRECTION_SESSIONS
+
+
+def is_listed(sessions: Sessions, instrument: Instrument) -> npt.NDArray[np.bool_]:
+    """Per session: within the instrument's known lifetime."""
+    listed = np.ones(len(sessions), dtype=bool)
+    if instrument.first_date is not None:
+        listed &= sessions.session >= np.datetime64(instrument.first_date, "D")
+    if instrument.last_date is not None:
+        listed &= sessions.session <= np.datetime64(instrument.last_date, "D")
+    return listed
+
+
+def judge(
+    sessions: Sessions,
+    rows: Rows,
+    timeframe: Base,
+    present: Rows,
+    *,
+    listed: npt.NDArray[np.bool_],
+    due: npt.NDArray[np.bool_],
+    provider: str | None,
+) -> list[SessionStatus]:
+    """The status of the sessions `rows`, of which a settled or provisional answer gave regular bars in rows `present`.
+
+    `present`: the session row of each regular base bar that an answer vouches for. `listed`, `due`: per session of the
+    calendar. What is absent is explained by the lifetime or by not being due; everything else is missing.
+    """
+    expected = expected_per_session(sessions, timeframe)[rows]
+    stored = np.bincount(present, minlength=len(sessions))[rows] if len(present) else np.zeros_like(expected)
+    absent = expected - stored
+    statuses = []
+    for i, row in enumerate(rows.tolist()):
+        explained: dict[str, int] = {}
+        missing = int(absent[i])
+        if missing and not listed[row]:
+            explained["not_listed"], missing = missing, 0
+        elif missing and not due[row]:
+            explained["not_due"], missing = missing, 0
+        session = sessions.session[row].astype(object)
+        statuses.append(SessionStatus(session, int(expected[i]), int(stored[i]), explained, missing, {}, provider))
+    return statuses
+
+
+def open_minutes(sessions: Sessions, rows: Rows, statuses: Sequence[SessionStatus], present_ts: Micros) -> Micros:
+    """Regular minutes of the incomplete sessions among `rows` that no answer brought. Ascending microseconds UTC."""
+    parts = sessions.parts
+    pieces: list[Micros] = []
+    for row, status in zip(rows.tolist(), statuses, strict=True):
+        if status.complete:
+            continue
+        low, high = np.searchsorted(parts.row, [row, row + 1])
+        pieces += [
+            np.arange(parts.start[p], parts.end[p], MINUTE, dtype=np.int64)
+            for p in range(int(low), int(high))
+            if parts.segment[p] == REGULAR
+        ]
+    if not pieces:
+        return np.zeros(0, dtype=np.int64)
+    return np.setdiff1d(np.concatenate(pieces), present_ts, assume_unique=True)
+
+
+def is_whole(bucket_ts: Micros, timeframe: Timeframe, sessions: Sessions, open_ts: Micros) -> npt.NDArray[np.bool_]:
+    """Per bucket: no minute of it is still open. `bucket_ts` ascending starts of buckets of `timeframe`."""
+    if not len(open_ts):
+        return np.ones(len(bucket_ts), dtype=bool)
+    parts = sessions.parts
+    broken = np.unique(bucket_starts(open_ts, parts.locate(open_ts), parts, LENGTH[timeframe]))
+    return ~np.isin(bucket_ts, broken)
+
+
+def state_of(wanted: Mapping[date, bool], statuses: Mapping[date, SessionStatus], *, has_sessions: bool) -> State:
+    """The state of a partition. `wanted`: its wanted and servable sessions, True where begun; `has_sessions`: whether
+    the calendar has any in its window.
+
+    complete: every wanted session is due and complete, or there is nothing to trade on its days.
+    """
+    if not wanted:
+        return "not served" if has_sessions else "complete"
+    known = [statuses.get(session) for session, begun in wanted.items() if begun]
+    if any(status is None or status.missing for status in known):
+        return "incomplete"
+    if len(known) < len(wanted) or any(status is not None and status.not_due for status in known):
+        return "in progress"
+    return "complete"

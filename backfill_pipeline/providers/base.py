@@ -1,0 +1,94 @@
+"""The Protocol that every source of bars follows. No HTTP and no storage here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from backfill_pipeline.domain.bars import Bars
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import Sessions
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import MICROSECOND, Window
+
+
+@dataclass(frozen=True)
+class Settle:
+    """When an answer about a session may be believed: `delay` after its last segment's close or its day's end."""
+
+    after: Literal["close", "day"]
+    delay: timedelta
+
+    def due_at(self, sessions: Sessions) -> npt.NDArray[np.int64]:
+        """Per session, microseconds UTC from which it is due."""
+        over = sessions.post_close if self.after == "close" else sessions.day_end
+        return over + self.delay // timedelta(microseconds=MICROSECOND)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a provider can serve of one instrument and timeframe. `window` None: nothing. `reason`: for people."""
+
+    window: Window | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """First and last day an instrument was listed, in its own calendar; None where the provider does not know."""
+
+    first: date | None
+    last: date | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Unadjusted bars of one instrument over `window`: whole sessions' days (the last may be cut by now)."""
+
+    instrument: Instrument
+    timeframe: Base
+    window: Window
+    sessions: Sessions
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A piece of the answer to a Request, pieces ascending.
+
+    `bars`: labelled by their start in UTC, otherwise as sent: unsorted, duplicated or nonsensical rows are left in
+    for validation. `answered`: the stretches about which this piece is complete; bars outside them are provisional
+    (an unfinished bar, a page cut short). `note`: for people, why less was answered than asked; empty otherwise.
+    """
+
+    bars: Bars
+    answered: tuple[Window, ...]
+    note: str = ""
+
+
+class Provider(Protocol):
+    """A source of bars. Implementations hold no state that a second process would need."""
+
+    @property
+    def name(self) -> str:
+        """The word that bars, coverage and settings know it by."""
+        ...
+
+    @property
+    def settle(self) -> Settle: ...
+
+    def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
+        """What it can serve, without a request where that is possible."""
+        ...
+
+    def lifetime(self, symbol: str) -> Lifetime | None:
+        """None where it does not know the symbol."""
+        ...
+
+    def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:
+        """The bars asked for, piece by piece. `now`: aware; nothing after it exists. Raises ProviderError."""
+        ...

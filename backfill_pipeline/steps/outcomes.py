@@ -1,0 +1,99 @@
+"""What became of partitions, read back from the tables: their state, why, and what is stored of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from backfill_pipeline.domain.completeness import SessionStatus, State, state_of
+from backfill_pipeline.domain.grain import Period
+from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.storage.coverage import wanted_sessions
+from backfill_pipeline.storage.status import read_status
+
+from .summary import Summary, closed_days, summarize
+from .warehouse import Subject, Warehouse
+
+
+@dataclass(frozen=True)
+class PartitionOutcome:
+    """What became of one partition. `bars`, `features`: what is stored, by timeframe. `message`: for people."""
+
+    symbol: str
+    period: Period
+    state: State
+    message: str
+    bars: dict[Timeframe, Summary] = field(default_factory=dict)
+    features: dict[Timeframe, Summary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _View:
+    """The tables' word on a stretch of periods: wanted sessions (True where begun) and what is known of each."""
+
+    wanted: Mapping[date, bool]
+    statuses: Mapping[date, SessionStatus]
+
+    def of(self, period: Period) -> dict[date, bool]:
+        return {day: begun for day, begun in self.wanted.items() if period.first <= day <= period.last}
+
+
+def _view(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) -> _View:
+    conn, base, first, last = warehouse.conn, subject.chain.base, periods[0].first, periods[-1].last
+    return _View(
+        wanted_sessions(conn, subject.instrument, base, first, last, warehouse.now()),
+        read_status(conn, subject.instrument.symbol_id, base, first, last),
+    )
+
+
+def _state(subject: Subject, view: _View, period: Period) -> State:
+    rows = subject.sessions.rows_between(period.first, period.last)
+    return state_of(view.of(period), view.statuses, has_sessions=rows.stop > rows.start)
+
+
+def states(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) -> dict[Period, State]:
+    """The state of each period (ascending), from the tables."""
+    if not periods:
+        return {}
+    with warehouse.conn:
+        view = _view(warehouse, subject, periods)
+    return {period: _state(subject, view, period) for period in periods}
+
+
+def outcomes(
+    warehouse: Warehouse, subject: Subject, periods: Sequence[Period], notes: Sequence[str], served: str
+) -> Iterator[PartitionOutcome]:
+    """The outcome of finished periods (ascending, following one another), from the tables. `notes`: what the provider
+    said of them; `served`: what it can serve at all.
+    """
+    if not periods:
+        return
+    with warehouse.conn:
+        view = _view(warehouse, subject, periods)
+        summaries = summarize(warehouse.conn, subject, periods)
+    closed = closed_days(subject, periods)
+    for period in periods:
+        state = _state(subject, view, period)
+        message = closed.get(period, "")
+        if state == "incomplete":
+            message = _why(subject, period, view, notes)
+        elif state == "in progress":
+            message = f"{_name(subject, period)}: still in progress; it is settled when its sessions are due"
+        elif state == "not served":
+            message = f"{_name(subject, period)}: {served}"
+        yield PartitionOutcome(subject.instrument.symbol, period, state, message, *summaries[period])
+
+
+def _name(subject: Subject, period: Period) -> str:
+    return f"{subject.instrument.symbol} {period.key} {subject.chain.base}"
+
+
+def _why(subject: Subject, period: Period, view: _View, notes: Sequence[str]) -> str:
+    """One line: what is missing of a partition, and what the provider said."""
+    known = [view.statuses[day] for day in view.of(period) if day in view.statuses]
+    said = f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
+    if not known:
+        return f"{_name(subject, period)}: nothing was answered{said}"
+    expected, missing = sum(status.expected for status in known), sum(status.missing for status in known)
+    return f"{_name(subject, period)}: {missing} of {expected} bars are missing{said}"

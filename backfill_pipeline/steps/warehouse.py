@@ -1,0 +1,45 @@
+"""What every step needs: a connection, a provider, the time, and how partitions are cut. No Dagster, no settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+
+from backfill_pipeline.domain.grain import Grain
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import Sessions, horizon, load_sessions
+from backfill_pipeline.domain.timeframe import Chain
+from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.storage.calendars import store_sessions
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """`conn`: one connection, used by one thread, search_path on `market`. `now`: aware, UTC."""
+
+    conn: Connection
+    provider: Provider
+    now: Callable[[], datetime]
+    intraday_grain: Grain = "day"
+    daily_grain: Grain = "month"
+
+    def grain(self, chain: Chain) -> Grain:
+        return self.intraday_grain if chain.base == "1m" else self.daily_grain
+
+    def sessions(self, calendar: str) -> Sessions:
+        """The calendar, and the same in the database so that SQL can count."""
+        sessions = load_sessions(calendar, horizon(self.now().date()))
+        store_sessions(self.conn, sessions)
+        return sessions
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One instrument's chain: what a step works on."""
+
+    instrument: Instrument
+    chain: Chain
+    sessions: Sessions

@@ -1,0 +1,144 @@
+"""One window of one chain: ask, store, derive, judge; stored whole or not at all, under the symbol's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from backfill_pipeline.domain.bars import concatenate
+from backfill_pipeline.domain.completeness import open_minutes
+from backfill_pipeline.domain.sessions import REGULAR
+from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.providers.errors import ProviderError
+from backfill_pipeline.storage.bars import read_bars
+from backfill_pipeline.storage.coverage import answered_windows, open_sessions, wanted_sessions
+from backfill_pipeline.storage.rows import Changes, Key
+from backfill_pipeline.storage.status import read_status, write_status
+from backfill_pipeline.storage.symbols import symbol_lock
+
+from .derive import Derived, derive_features, derive_intraday, derive_weeks, with_whole
+from .ingest import Ingested, explain_unlisted, fetch, ingest
+from .warehouse import Subject, Warehouse
+
+
+@dataclass
+class Work:
+    """What a run has done so far. `asked`: requests' windows; `received`, `written`, `removed`: rows of bars."""
+
+    asked: int = 0
+    received: int = 0
+    written: int = 0
+    removed: int = 0
+    features: int = 0
+
+
+def run_window(warehouse: Warehouse, subject: Subject, first: date, last: date, work: Work, *, ask: bool) -> list[str]:
+    """Bring [first, last] as far as the provider goes, in one transaction under the lock. What it could not do."""
+    conn, base = warehouse.conn, subject.chain.base
+    with symbol_lock(conn, subject.instrument.symbol_id, base):
+        with conn:
+            days = open_sessions(conn, subject.instrument, base, first, last, warehouse.now()) if ask else []
+            wanted = wanted_sessions(conn, subject.instrument, base, first, last, warehouse.now())
+        notes = []
+        answers = []
+        if days:
+            try:
+                answers = fetch(warehouse, subject, days)
+            except ProviderError as error:
+                notes.append(str(error))
+        notes += [note for answer in answers for note in answer.notes]
+        with conn:
+            due = warehouse.provider.settle.due_at(subject.sessions) <= to_micros(warehouse.now())
+            begun = [day for day, has_begun in wanted.items() if has_begun]
+            unlisted = explain_unlisted(subject, begun, due)
+            write_status(conn, subject.instrument.symbol_id, base, unlisted, warehouse.now())
+            if ask:
+                ingested = [ingest(warehouse, subject, answer) for answer in answers]
+                _derive(warehouse, subject, ingested, work)
+            else:
+                _rederive(warehouse, subject, begun, work)
+    return notes
+
+
+def _derive(warehouse: Warehouse, subject: Subject, ingested: Sequence[Ingested], work: Work) -> None:
+    """What follows from new answers: coarser bars, statuses, weeks, features."""
+    conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
+    changes: dict[Timeframe, Changes] = {}
+    for one in ingested:
+        fetched = one.fetched
+        work.asked += 1
+        work.received += fetched.received
+        _add(changes, {base: one.changes})
+        whole: Mapping[date, Mapping[str, int]] = {}
+        if base == "1m":
+            derived = derive_intraday(
+                warehouse,
+                subject,
+                fetched.rows,
+                one.bars,
+                one.part,
+                one.open_ts,
+                fetched.fetched_at,
+                warehouse.provider.name,
+            )
+            _add(changes, derived.changes)
+            whole = derived.whole
+        write_status(conn, symbol_id, base, with_whole(one.statuses, whole), fetched.fetched_at)
+    if base == "1d":
+        for one in ingested:
+            first, last = (one.statuses[i].session for i in (0, -1))
+            _add(changes, _weeks(warehouse, subject, first, last).changes)
+    _follow(warehouse, subject, changes, work)
+
+
+def _rederive(warehouse: Warehouse, subject: Subject, days: Sequence[date], work: Work) -> None:
+    """Coarser bars and features anew from the stored base bars of the sessions `days`; nothing is asked."""
+    conn, symbol_id, sessions = warehouse.conn, subject.instrument.symbol_id, subject.sessions
+    statuses = read_status(conn, symbol_id, subject.chain.base, days[0], days[-1]) if days else {}
+    known = [day for day in days if day in statuses]
+    if not known:
+        return
+    changes: dict[Timeframe, Changes] = {}
+    rows = np.searchsorted(sessions.session, np.array(known, dtype="datetime64[D]")).astype(np.int64)
+    span = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
+    if subject.chain.base == "1d":
+        _add(changes, _weeks(warehouse, subject, known[0], known[-1]).changes)
+    else:
+        vouched = answered_windows(conn, symbol_id, "1m", span)
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            window = Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]]))
+            bars = read_bars(conn, Key(symbol_id, "1m", window))
+            part = sessions.parts.locate(bars.ts)
+            of_run = [statuses[sessions.session[row].astype(object)] for row in run.tolist()]
+            regular = sessions.parts.segment[part] == REGULAR
+            present = concatenate([bars.take(regular).between(w.start, w.end) for w in vouched])
+            open_ts = open_minutes(sessions, run, of_run, present.ts)
+            provider = next((s.provider for s in of_run if s.provider), warehouse.provider.name)
+            derived = derive_intraday(warehouse, subject, run, bars, part, open_ts, warehouse.now(), provider)
+            _add(changes, derived.changes)
+            write_status(conn, symbol_id, "1m", with_whole(of_run, derived.whole), warehouse.now())
+    for timeframe in subject.chain.timeframes:
+        _add(changes, {timeframe: Changes(first=span.start, last=span.end - 1)})
+    _follow(warehouse, subject, changes, work)
+
+
+def _weeks(warehouse: Warehouse, subject: Subject, first: date, last: date) -> Derived:
+    return derive_weeks(warehouse, subject, first, last, warehouse.now(), warehouse.provider.name)
+
+
+def _follow(warehouse: Warehouse, subject: Subject, changes: dict[Timeframe, Changes], work: Work) -> None:
+    for timeframe, change in changes.items():
+        work.written += change.written
+        work.removed += change.withdrawn
+        if change.first is not None and change.last is not None:
+            reached = Window(change.first, change.last + 1)
+            work.features += derive_features(warehouse, subject, timeframe, reached).written
+
+
+def _add(total: dict[Timeframe, Changes], more: Mapping[Timeframe, Changes]) -> None:
+    for timeframe, change in more.items():
+        total[timeframe] = total.get(timeframe, Changes()) + change

@@ -1,0 +1,43 @@
+"""The table `sessions`, filled from the calendars so that SQL can count."""
+
+from __future__ import annotations
+
+import numpy as np
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.sql import SQL
+
+from backfill_pipeline.domain.sessions import Sessions
+
+from .copying import Column, copy_in
+
+_TIMES = ("day_start", "day_end", "pre_open", "open", "break_start", "break_end", "close", "post_close")
+
+
+def store_sessions(conn: Connection, sessions: Sessions) -> int:
+    """Make the calendar's stored sessions those of `sessions`, unless they reach as far already. Rows written; commits.
+
+    One transaction under a lock, so several processes may do it at once.
+    """
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(3, hashtext(%s))", (sessions.calendar,))
+        cursor.execute(
+            "SELECT count(*), max(session) FROM sessions WHERE calendar = %s AND note IS NULL", (sessions.calendar,)
+        )
+        count, newest = cursor.fetchone() or (0, None)
+        if newest is not None and count >= len(sessions) and newest >= sessions.session[-1].astype(object):
+            return 0
+        cursor.execute("DELETE FROM sessions WHERE calendar = %s", (sessions.calendar,))
+        columns = [
+            ("calendar", Column("text", sessions.calendar)),
+            ("session", Column("date", sessions.session)),
+            *((name, Column("timestamptz", getattr(sessions, name))) for name in _TIMES),
+            ("expected_1m", Column("int4", sessions.expected_1m.astype(np.int32))),
+        ]
+        names = SQL(", ").join(SQL(name) for name, _ in columns)
+        copy_in(
+            conn,
+            SQL("COPY sessions ({}) FROM STDIN (FORMAT binary)").format(names),
+            [column for _, column in columns],
+            len(sessions),
+        )
+    return len(sessions)

@@ -1,0 +1,170 @@
+"""The tables `wanted`, `served` and `coverage`: what to have, what can be had, what was answered; and what to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.extras import DateTimeTZRange, execute_values
+
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import Window, to_datetime, to_micros
+
+
+@dataclass(frozen=True)
+class Covered:
+    """One answered stretch. `settled`: fetched after the settle delay. `valid_until` None: for ever."""
+
+    window: Window
+    rows_received: int
+    rows_written: int
+    settled: bool
+    valid_until: datetime | None
+
+
+def as_range(window: Window) -> DateTimeTZRange:
+    return DateTimeTZRange(to_datetime(window.start), to_datetime(window.end))
+
+
+def want(conn: Connection, symbol_id: int, timeframe: Base, stretch: Window | None, since: int | None = None) -> bool:
+    """Add `stretch` (or everything from `since`, microseconds UTC, on) to what is wanted. True if that is news.
+
+    Stretches are kept disjoint and joined, whatever the order they came in.
+    """
+    if stretch is None:
+        assert since is not None
+        addition = DateTimeTZRange(to_datetime(since), None)
+    else:
+        addition = as_range(stretch)
+    with conn.cursor() as cursor:
+        # The symbol's row serialises concurrent additions: two runs may want neighbouring dates at once.
+        cursor.execute("SELECT 1 FROM symbols WHERE symbol_id = %s FOR UPDATE", (symbol_id,))
+        cursor.execute(
+            "SELECT 1 FROM wanted WHERE symbol_id = %s AND timeframe = %s AND time_window @> %s::tstzrange",
+            (symbol_id, timeframe, addition),
+        )
+        if cursor.fetchone():
+            return False
+        cursor.execute(
+            "WITH old AS (DELETE FROM wanted WHERE symbol_id = %(id)s AND timeframe = %(tf)s RETURNING time_window)"
+            " SELECT unnest(range_agg(r))"
+            " FROM (SELECT time_window AS r FROM old UNION ALL SELECT %(new)s::tstzrange) AS a",
+            {"id": symbol_id, "tf": timeframe, "new": addition},
+        )
+        rows = [(symbol_id, timeframe, row[0]) for row in cursor.fetchall()]
+        execute_values(cursor, "INSERT INTO wanted (symbol_id, timeframe, time_window) VALUES %s", rows)
+    return True
+
+
+def record_served(
+    conn: Connection, symbol_id: int, timeframe: Base, provider: str, window: Window | None, reason: str
+) -> None:
+    """Remember what the provider can serve of a symbol (None: nothing)."""
+    stretch = DateTimeTZRange(empty=True) if window is None else as_range(window)
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO served (symbol_id, timeframe, provider, time_window, reason) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (symbol_id, timeframe) DO UPDATE SET provider = excluded.provider,"
+            " time_window = excluded.time_window, reason = excluded.reason"
+            " WHERE (served.provider, served.time_window, served.reason)"
+            " IS DISTINCT FROM (excluded.provider, excluded.time_window, excluded.reason)",
+            (symbol_id, timeframe, provider, stretch, reason),
+        )
+
+
+def wanted_sessions(
+    conn: Connection, instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime
+) -> dict[date, bool]:
+    """Sessions of [first, last] that are wanted and servable, ascending; True where begun. Lifetimes do not count."""
+    with conn.cursor() as cursor:
+        cursor.execute(_WANTED_SESSIONS, _parameters(instrument, timeframe, first, last, now))
+        return dict(cursor.fetchall())
+
+
+def open_sessions(
+    conn: Connection, instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime
+) -> list[date]:
+    """Sessions to ask for: wanted, servable, begun, within the lifetime, and not covered by a still valid answer.
+
+    A session known to be incomplete is asked for again whatever its coverage says: the caller is a person's doing.
+    """
+    with conn.cursor() as cursor:
+        cursor.execute(_OPEN_SESSIONS, _parameters(instrument, timeframe, first, last, now))
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _parameters(instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime) -> dict[str, object]:
+    return {
+        "id": instrument.symbol_id,
+        "tf": timeframe,
+        "calendar": instrument.calendar,
+        "first": first,
+        "last": last,
+        "first_date": instrument.first_date or date.min,
+        "last_date": instrument.last_date or date.max,
+        "now": now,
+    }
+
+
+_WANTED_SESSIONS = """
+SELECT s.session, s.pre_open <= %(now)s AS begun FROM sessions AS s
+WHERE s.calendar = %(calendar)s AND s.session BETWEEN %(first)s AND %(last)s
+  AND s.day_start <@ (SELECT coalesce(range_agg(time_window), '{}') FROM wanted
+                      WHERE symbol_id = %(id)s AND timeframe = %(tf)s)
+  AND s.day_start <@ (SELECT coalesce(range_agg(time_window), '{(,)}') FROM served
+                      WHERE symbol_id = %(id)s AND timeframe = %(tf)s)
+ORDER BY s.session
+"""
+
+_OPEN_SESSIONS = f"""
+WITH w AS ({_WANTED_SESSIONS})
+SELECT s.session FROM sessions AS s JOIN w USING (session)
+LEFT JOIN session_status AS t ON t.symbol_id = %(id)s AND t.timeframe = %(tf)s AND t.session = s.session
+WHERE w.begun AND s.calendar = %(calendar)s AND s.session BETWEEN %(first_date)s AND %(last_date)s
+  AND (t.missing IS DISTINCT FROM 0
+       OR NOT tstzrange(s.day_start, s.day_end) <@ (
+            SELECT coalesce(range_agg(time_window), '{{}}') FROM coverage
+            WHERE symbol_id = %(id)s AND timeframe = %(tf)s AND valid_until > %(now)s))
+ORDER BY s.session
+"""  # noqa: S608  (constants only)
+
+
+def record_coverage(
+    conn: Connection, symbol_id: int, timeframe: Base, provider: str, covered: Sequence[Covered], fetched_at: datetime
+) -> None:
+    """Append what was answered, in the open transaction."""
+    rows = [
+        (
+            symbol_id,
+            timeframe,
+            as_range(c.window),
+            provider,
+            c.rows_received,
+            c.rows_written,
+            c.settled,
+            fetched_at,
+            c.valid_until.isoformat() if c.valid_until is not None else "infinity",
+        )
+        for c in covered
+    ]
+    with conn.cursor() as cursor:
+        execute_values(
+            cursor,
+            "INSERT INTO coverage (symbol_id, timeframe, time_window, provider, rows_received, rows_written, settled,"
+            " fetched_at, valid_until) VALUES %s",
+            rows,
+        )
+
+
+def answered_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> list[Window]:
+    """The parts of `window` that any answer, however old, vouches for; disjoint and ascending."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT lower(r), upper(r) FROM unnest((SELECT range_agg(time_window * %(window)s::tstzrange) FROM coverage"
+            " WHERE symbol_id = %(id)s AND timeframe = %(tf)s AND time_window && %(window)s::tstzrange)) AS r",
+            {"id": symbol_id, "tf": timeframe, "window": as_range(window)},
+        )
+        return [Window(to_micros(low), to_micros(high)) for low, high in cursor.fetchall()]

@@ -1,0 +1,36 @@
+"""The table `features`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.sql import SQL, Identifier
+
+from backfill_pipeline.domain.features import FEATURES
+
+from .copying import Column
+from .rows import Changes, Key, Table, replace_rows
+
+_NAMES = tuple(feature.name for feature in FEATURES)
+_TABLE = Table(
+    "features", tuple((name, "float8", SQL("coalesce({}, 'NaN')").format(Identifier(name))) for name in _NAMES)
+)
+
+
+def write_features(
+    conn: Connection, key: Key, ts: npt.NDArray[np.int64], values: Mapping[str, npt.NDArray[np.float64]]
+) -> Changes:
+    """Make the stored features of `key` those of `ts` (ascending, inside the window) and `values` (NaN for NULL)."""
+
+    def columns(index: npt.NDArray[np.intp] | slice) -> list[tuple[str, Column]]:
+        named = [
+            ("symbol_id", Column("int4", key.symbol_id)),
+            ("timeframe", Column("text", key.timeframe)),
+            ("ts", Column("timestamptz", ts[index])),
+        ]
+        return named + [(name, Column("float8", values[name][index], np.isnan(values[name][index]))) for name in _NAMES]
+
+    return replace_rows(conn, _TABLE, key, ts, dict(values), columns)

@@ -1,0 +1,28 @@
+"""The table `quarantine`: refused rows, kept with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.extras import execute_values
+
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.validate import Refusal
+from backfill_pipeline.domain.windows import to_datetime
+
+
+def quarantine(
+    conn: Connection, symbol_id: int, timeframe: Base, provider: str, refused: Sequence[Refusal], seen_at: datetime
+) -> None:
+    """Keep refused rows, in the open transaction; a row refused before for the same reason is kept once."""
+    rows = [(symbol_id, timeframe, to_datetime(r.ts), json.dumps(r.row), r.reason, provider, seen_at) for r in refused]
+    with conn.cursor() as cursor:
+        execute_values(
+            cursor,
+            'INSERT INTO quarantine (symbol_id, timeframe, ts, "row", reason, provider, seen_at) VALUES %s'
+            " ON CONFLICT DO NOTHING",
+            rows,
+        )

@@ -1,0 +1,90 @@
+"""The table `session_status` and the view `completeness`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.extras import execute_values
+
+from backfill_pipeline.domain.completeness import SessionStatus
+from backfill_pipeline.domain.timeframe import Base
+
+
+def write_status(
+    conn: Connection, symbol_id: int, timeframe: Base, statuses: Sequence[SessionStatus], checked_at: datetime
+) -> None:
+    """Insert or update, in the open transaction; rows that say the same are left alone."""
+    rows = [
+        (
+            symbol_id,
+            timeframe,
+            s.session,
+            s.expected,
+            s.stored,
+            json.dumps(s.explained),
+            s.missing,
+            json.dumps(s.derived),
+            s.provider,
+            checked_at,
+        )
+        for s in statuses
+    ]
+    with conn.cursor() as cursor:
+        execute_values(
+            cursor,
+            "INSERT INTO session_status AS t (symbol_id, timeframe, session, expected, stored, explained, missing,"
+            " derived, provider, checked_at) VALUES %s ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET"
+            " expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
+            " missing = excluded.missing, derived = excluded.derived, provider = excluded.provider,"
+            " checked_at = excluded.checked_at"
+            " WHERE (t.expected, t.stored, t.explained, t.missing, t.derived, t.provider) IS DISTINCT FROM"
+            " (excluded.expected, excluded.stored, excluded.explained, excluded.missing,"
+            " excluded.derived, excluded.provider)",
+            rows,
+            page_size=1000,
+        )
+
+
+def read_status(
+    conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date
+) -> dict[date, SessionStatus]:
+    """What is known of the sessions of [first, last], both included."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT session, expected, stored, explained, missing, derived, provider FROM session_status"
+            " WHERE symbol_id = %s AND timeframe = %s AND session BETWEEN %s AND %s ORDER BY session",
+            (symbol_id, timeframe, first, last),
+        )
+        return {row[0]: SessionStatus(*row) for row in cursor.fetchall()}
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """One row of the view `completeness`: bars of one symbol and timeframe. `complete_pct` None: nothing is due."""
+
+    symbol: str
+    timeframe: str
+    wanted_from: date
+    wanted_to: date
+    expected: int
+    stored: int
+    explained: int
+    missing: int
+    not_due: int
+    complete_pct: float | None
+
+
+def read_completeness(conn: Connection, symbols: Sequence[str] | None = None) -> list[Completeness]:
+    """The view's rows, of all symbols or of `symbols`, ordered by symbol and timeframe."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT symbol, timeframe::text, wanted_from, wanted_to, expected, stored, explained, missing, not_due,"
+            " complete_pct::float8 FROM completeness WHERE %(all)s OR symbol = ANY(%(symbols)s)"
+            " ORDER BY symbol, completeness.timeframe",
+            {"all": symbols is None, "symbols": list(symbols or ())},
+        )
+        return [Completeness(*row) for row in cursor.fetchall()]
