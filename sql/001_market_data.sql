@@ -38,6 +38,7 @@ CREATE TABLE sessions (
     note        text,
     PRIMARY KEY (calendar, session)
 );
+CREATE INDEX sessions_day_start ON sessions (calendar, day_start);
 
 -- One row per symbol, base timeframe and stretch that somebody asked to have and keep; stretches never overlap or touch.
 CREATE TABLE wanted (

@@ -8,29 +8,34 @@ CREATE FUNCTION expected_bars(
           + ceil(extract(epoch FROM close - break_end) / (60 * minutes)))::integer
 $$;
 
--- One row per wanted and servable session. A session that nobody has looked at yet is missing once it is over.
+-- One row per wanted and servable session that has begun. A session that nobody has looked at yet is missing once it is
+-- over. The lateral joins make the plan the same whatever the statistics say: fresh tables have none, and without the
+-- plan was 40 times slower.
 CREATE VIEW wanted_sessions AS
-SELECT w.symbol_id, w.timeframe AS base, y.calendar, s.session, s.day_start, s.open, s.break_start, s.break_end, s.close,
-       CASE w.timeframe WHEN '1m' THEN s.expected_1m ELSE 1 END AS expected,
-       coalesce(t.stored, 0) AS stored,
+SELECT w.symbol_id, w.timeframe AS base, w.calendar, s.session, s.open, s.break_start, s.break_end, s.close,
+       n.expected, coalesce(t.stored, 0) AS stored,
        coalesce((t.explained ->> 'not_due')::integer,
-                CASE WHEN t.session IS NULL AND s.post_close > now()
-                     THEN CASE w.timeframe WHEN '1m' THEN s.expected_1m ELSE 1 END ELSE 0 END) AS not_due,
-       coalesce(t.missing,
-                CASE WHEN s.post_close > now() THEN 0
-                     WHEN w.timeframe = '1m' THEN s.expected_1m ELSE 1 END) AS missing,
+                CASE WHEN t.missing IS NULL AND s.post_close > now() THEN n.expected ELSE 0 END) AS not_due,
+       coalesce(t.missing, CASE WHEN s.post_close > now() THEN 0 ELSE n.expected END) AS missing,
        t.derived
 FROM (
-    SELECT symbol_id, timeframe, range_agg(time_window) AS stretches FROM wanted GROUP BY symbol_id, timeframe
+    SELECT symbol_id, timeframe, calendar,
+           unnest(range_agg(wanted.time_window) * range_agg(coalesce(v.time_window, tstzrange(NULL, NULL)))) AS stretch
+    FROM wanted JOIN symbols USING (symbol_id) LEFT JOIN served AS v USING (symbol_id, timeframe)
+    GROUP BY symbol_id, timeframe, calendar
 ) AS w
-JOIN symbols AS y USING (symbol_id)
-LEFT JOIN served AS v USING (symbol_id, timeframe)
-JOIN sessions AS s
-    ON s.calendar = y.calendar
-   AND s.day_start <@ (w.stretches * coalesce(v.time_window::tstzmultirange, tstzmultirange(tstzrange(NULL, NULL))))
-   AND s.pre_open <= now()
-LEFT JOIN session_status AS t
-    ON t.symbol_id = w.symbol_id AND t.timeframe = w.timeframe AND t.session = s.session;
+CROSS JOIN LATERAL (
+    SELECT * FROM sessions
+    WHERE calendar = w.calendar AND day_start >= coalesce(lower(w.stretch), '-infinity')
+      AND day_start < coalesce(upper(w.stretch), 'infinity') AND pre_open <= now()
+    OFFSET 0
+) AS s
+CROSS JOIN LATERAL (SELECT CASE w.timeframe WHEN '1m' THEN s.expected_1m ELSE 1 END AS expected) AS n
+LEFT JOIN LATERAL (
+    SELECT stored, explained, missing, derived FROM session_status
+    WHERE symbol_id = w.symbol_id AND timeframe = w.timeframe AND session = s.session
+    LIMIT 1
+) AS t ON true;
 
 CREATE VIEW completeness AS
 WITH base AS (

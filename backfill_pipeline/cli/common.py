@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from backfill_pipeline.storage.databases import Databases, open_databases
 if TYPE_CHECKING:
     import dagster as dg
 
-out = Console(highlight=False, soft_wrap=True)
+# Wider than rich's 80 columns where there is no terminal to ask: a file or a pipe has no right edge.
+_COLUMNS = None if sys.stdout.isatty() else 120
+out = Console(highlight=False, soft_wrap=True, width=_COLUMNS)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

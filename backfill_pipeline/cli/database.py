@@ -48,7 +48,7 @@ def status(json: Json = False) -> None:
     else:
         home, _ = reachable_home(settings.home)
         found = server_status(home)
-        told = {"embedded": True, "running": found.running, "home": str(home)}
+        told = {"embedded": True, "running": found.state == "running", "home": str(home)}
     if json:
         print_json(told)
     else:

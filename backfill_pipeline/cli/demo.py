@@ -11,7 +11,7 @@ from rich.table import Table
 
 from backfill_pipeline.defs.jobs import register_everywhere
 from backfill_pipeline.defs.resources import Pipeline
-from backfill_pipeline.providers.sample import DAILY_SYMBOLS, FIRST_DAY, FIRST_MINUTES, LAST_DAY, LAST_WHOLE_MINUTES
+from backfill_pipeline.providers.sample import DAILY_SYMBOLS, FIRST_DAY, FIRST_MINUTES, LAST_DAY
 from backfill_pipeline.settings import Settings, load_settings
 from backfill_pipeline.steps.register import parse_registration
 
@@ -20,6 +20,9 @@ from .matrix import completeness, show_matrix
 from .run import Report, backfill, tell
 
 HOME = Path(".backfill/demo")
+
+# The sample's last whole session of minutes; on the day after, its data end at 10:11.
+LAST_MINUTES = date(2026, 8, 5)
 
 
 def demo_settings() -> Settings:
@@ -49,16 +52,16 @@ def demo(
     if ui:
         serve(environment, port)
     _register(environment)
-    out.print(f"AAPL minutes of {FIRST_MINUTES} to {LAST_WHOLE_MINUTES} …")
-    good = _run(environment, ["AAPL"], ["1m"], FIRST_MINUTES, LAST_WHOLE_MINUTES)
+    out.print(f"AAPL minutes of {FIRST_MINUTES} to {LAST_MINUTES} …")
+    good = _run(environment, ["AAPL"], ["1m"], FIRST_MINUTES, LAST_MINUTES)
     out.print(f"{', '.join(DAILY_SYMBOLS)} days of {FIRST_DAY} to {LAST_DAY} …")
     good = _run(environment, list(DAILY_SYMBOLS), ["1d"], FIRST_DAY, LAST_DAY) and good
     _summary(environment)
     show_matrix(completeness(environment))
     out.print(
-        "next: make ui                                  Dagster's UI on these bars, http://127.0.0.1:3000\n"
-        "      BACKFILL_HOME=.backfill/demo .venv/bin/backfill db url      for psql: select * from market_data limit 5;\n"
-        "      .venv/bin/backfill symbols add AAPL       your own warehouse"
+        "next: make ui                              Dagster's UI on these bars, http://127.0.0.1:3000\n"
+        '      psql "$(BACKFILL_HOME=.backfill/demo .venv/bin/backfill db url)"    SELECT * FROM market_data LIMIT 5;\n'
+        "      .venv/bin/backfill symbols add AAPL   a warehouse of your own"
     )
     if not good:
         raise typer.Exit(1)

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import TIMEFRAMES
@@ -36,18 +38,26 @@ def completeness(environment: Environment, symbols: Sequence[str] | None = None)
         return read_completeness(warehouse.conn, symbols)
 
 
+# Columns that the table needs; a narrower terminal gets it without the dates.
+_WIDTH = 96
+
+
 def show_matrix(rows: Sequence[Completeness]) -> None:
     """Symbols down, timeframes across: percent complete of what is due; missing bars in red."""
     by_symbol: dict[str, dict[str, Completeness]] = {}
     for row in rows:
         by_symbol.setdefault(row.symbol, {})[row.timeframe] = row
-    table = Table(title="complete, in % of the bars that are due", title_justify="left")
-    table.add_column("symbol")
+    dates = out.width >= _WIDTH
+    title = "complete, in % of the bars that are due"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("symbol", no_wrap=True)
     for timeframe in TIMEFRAMES:
-        table.add_column(timeframe, justify="right")
-    table.add_column("wanted")
+        table.add_column(timeframe, justify="right", no_wrap=True)
+    if dates:
+        table.add_column("wanted", no_wrap=True)
     for symbol, cells in by_symbol.items():
-        table.add_row(symbol, *(_cell(cells.get(t)) for t in TIMEFRAMES), _wanted(cells))
+        wanted = [_wanted(cells)] if dates else []
+        table.add_row(Text(symbol), *(_cell(cells.get(t)) for t in TIMEFRAMES), *wanted)
     out.print(table)
 
 
@@ -57,10 +67,10 @@ def _cell(row: Completeness | None) -> str:
     if row.complete_pct is None:
         return "not due"
     if row.missing:
-        return f"[red]{row.complete_pct:.2f} (-{row.missing})[/red]"
+        return f"[red]{row.complete_pct:.2f}\n-{row.missing}[/red]"
     return f"[green]{row.complete_pct:.0f}[/green]"
 
 
 def _wanted(cells: dict[str, Completeness]) -> str:
     spans = [cells[base] for base in ("1m", "1d") if base in cells]
-    return ", ".join(f"{row.timeframe} {row.wanted_from} to {row.wanted_to}" for row in spans)
+    return "\n".join(f"{row.timeframe} {row.wanted_from} to {row.wanted_to}" for row in spans)

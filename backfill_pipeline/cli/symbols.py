@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from backfill_pipeline.defs.jobs import register_everywhere
 from backfill_pipeline.defs.partitions import symbol_dimension
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import CHAINS
 from backfill_pipeline.steps.register import parse_registration
-from backfill_pipeline.storage.symbols import list_symbols, remove_symbol
+from backfill_pipeline.storage.symbols import Registered, list_symbols, remove_symbol
 
 from .common import (
     CommandError,
@@ -77,32 +78,33 @@ def list_(json: Json = False) -> None:
     environment = prepare_environment(settings_of_folder())
     with Pipeline(environment.settings).open() as warehouse:
         registered = list_symbols(warehouse.conn)
-    rows = [
-        {
-            "symbol": r.instrument.symbol,
-            "asset_class": r.instrument.asset_class,
-            "calendar": r.instrument.calendar,
-            "active": r.active,
-            "bars": list(r.bases),
-            "first_date": r.instrument.first_date,
-            "last_date": r.instrument.last_date,
-        }
-        for r in registered
-    ]
     if json:
-        print_json(rows)
+        print_json([_row(r) for r in registered])
         return
-    if not rows:
+    if not registered:
         out.print("no symbols yet; next: backfill symbols add AAPL")
         return
     table = Table("symbol", "class", "calendar", "wanted", "listed", "active")
-    for row in rows:
-        listed = f"{row['first_date'] or '…'} to {row['last_date'] or '…'}"
-        wanted = ", ".join(row["bars"]) or "nothing yet"
-        table.add_row(
-            row["symbol"], row["asset_class"], row["calendar"], wanted, listed, "yes" if row["active"] else "no"
-        )
+    for r in registered:
+        of = r.instrument
+        listed = f"{of.first_date or '…'} to {of.last_date or '…'}"
+        wanted = ", ".join(r.bases) or "nothing yet"
+        active = "yes" if r.active else "no"
+        table.add_row(Text(of.symbol), of.asset_class, of.calendar, wanted, listed, active)
     out.print(table)
+
+
+def _row(registered: Registered) -> dict[str, object]:
+    of = registered.instrument
+    return {
+        "symbol": of.symbol,
+        "asset_class": of.asset_class,
+        "calendar": of.calendar,
+        "active": registered.active,
+        "bars": list(registered.bases),
+        "first_date": of.first_date,
+        "last_date": of.last_date,
+    }
 
 
 @app.command()

@@ -34,4 +34,4 @@ def serve(environment: Environment, port: int) -> NoReturn:
     sys.stdout.flush()
     dagster = str(Path(sys.executable).with_name("dagster"))
     arguments = [dagster, "dev", "-m", "backfill_pipeline.definitions", "-h", HOST, "-p", str(port)]
-    os.execve(dagster, arguments, {**os.environ, **environment.variables})
+    os.execve(dagster, arguments, {**os.environ, **environment.variables})  # noqa: S606  (our own program)

@@ -58,6 +58,12 @@ def is_final(sessions: Sessions, now: datetime) -> npt.NDArray[np.bool_]:
     return np.arange(len(sessions)) < closed - CORRECTION_SESSIONS
 
 
+def latest_begun(sessions: Sessions, now: datetime) -> date:
+    """The newest session whose first segment has opened."""
+    latest: date = sessions.session[np.searchsorted(sessions.pre_open, to_micros(now), side="right") - 1].astype(object)
+    return latest
+
+
 def is_listed(sessions: Sessions, instrument: Instrument) -> npt.NDArray[np.bool_]:
     """Per session: within the instrument's known lifetime."""
     listed = np.ones(len(sessions), dtype=bool)

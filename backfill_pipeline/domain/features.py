@@ -3,6 +3,7 @@
 Whatever history is cut into, a block's values come from the same bars and so are the same bits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +12,31 @@ from numpy.typing import NDArray
 from backfill_pipeline.domain import feature_list
 from backfill_pipeline.domain.adjust import own_basis
 from backfill_pipeline.domain.feature_list import FEATURES, Feature
-from backfill_pipeline.domain.recursive import recursive_features, recursive_scratch
-from backfill_pipeline.domain.rolling import rolling_features, rolling_scratch
+from backfill_pipeline.domain.own_features import dollar_volume, own_features
+from backfill_pipeline.domain.rolling import LOOK_BACK, Flags, Floats
+from backfill_pipeline.domain.talib_features import talib_features
 
-__all__ = ["FEATURES", "WARM_UP", "Feature", "FeatureInput", "compute_blocks", "compute_features", "feature_table"]
+__all__ = [
+    "FEATURES",
+    "WARM_UP",
+    "Feature",
+    "FeatureInput",
+    "compute_blocks",
+    "compute_features",
+    "compute_talib_blocks",
+    "feature_table",
+]
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Blocks = NDArray[np.int64]
 
 # Bars before a block that its computation reads. One pass over all history remembers what came before them with
-# weight (25/27)^840 = 8e-29 (EMA) and (13/14)^840 = 9e-28 (Wilder): even 840 times that is no digit of a price.
-# RSI decides: a quotient of two averages, which shrink together while a price stands still, until the average
-# move is under 1e-17 of the price and RSI is 0. Just above that an older average move, as large as the price
-# itself, weighs 9e-28 / 1e-17 = 9e-11, still under 1e-10. (600 bars would leave 5e-3 there, 5e-20 elsewhere.)
-WARM_UP = 840
+# weight (25/27)^1050 = 8e-36 (EMA) and (13/14)^1050 = 2e-34 (Wilder): no digit of a price.
+# RSI decides, a quotient of two averages that shrink together while a price stands still. It is 0 after 400 bars
+# without a move of 1e-9 of the price; just before, 1e-9 / 14 * (13/14)^400 of the price is left of the last one,
+# and an older average move, as large as the price itself, weighs 2e-11 of that. (840 bars would leave 1e-4.)
+WARM_UP = 1050
+
+PRICE_UNIT = frozenset(feature.name for feature in FEATURES if feature.price_unit)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class FeatureInput:
                 raise ValueError(f"{name} of bar {place} is {values[place]}; bars need positive, finite prices")
 
 
+BlockFeatures = Callable[[FeatureInput, int, int], dict[str, Floats]]
+
+
 def compute_features(x: FeatureInput) -> dict[str, Floats]:
     """All features of all bars in one pass, seeded at the first: float64[n] by name, NaN for NULL."""
     return compute_blocks(x, np.zeros(x.close.size, dtype=np.int64), 0)
@@ -78,46 +92,57 @@ def compute_blocks(x: FeatureInput, block: Blocks, first_block: int) -> dict[str
     own bars and up to WARM_UP before them, so the values are the same bits whatever else the arrays hold,
     provided they reach back WARM_UP bars before `first_block` or to the start of history.
     """
+    values = compute_talib_blocks(x, block, first_block) | _by_block(_own_features, x, block, first_block)
+    return {feature.name: values[feature.name] for feature in FEATURES}
+
+
+def compute_talib_blocks(x: FeatureInput, block: Blocks, first_block: int) -> dict[str, Floats]:
+    """As `compute_blocks`, but only the ten features that TA-Lib has too."""
+    return _by_block(_talib_features, x, block, first_block)
+
+
+def _by_block(compute: BlockFeatures, x: FeatureInput, block: Blocks, first_block: int) -> dict[str, Floats]:
     if block.shape != x.close.shape or np.any(block[1:] < block[:-1]):
         raise ValueError(f"block needs {x.close.size} numbers in non-decreasing order, one for each bar")
-    n = x.close.size
-    begin = int(np.searchsorted(block, first_block))
-    out = {feature.name: np.empty(n - begin) for feature in FEATURES}
-    if begin == n:
-        return out
-    starts = [begin, *(begin + 1 + np.flatnonzero(block[begin + 1 :] != block[begin:-1])).tolist()]
-    stops = [*starts[1:], n]
-    longest = max(stop - max(0, start - WARM_UP) for start, stop in zip(starts, stops, strict=True))
-    scratch = (rolling_scratch(longest), recursive_scratch(longest))
+    begin, end = int(np.searchsorted(block, first_block)), x.close.size
+    starts = [begin, *(np.flatnonzero(block[begin + 1 :] != block[begin:-1]) + begin + 1).tolist()]
+    out: dict[str, Floats] = {}
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is a feature without a value
-        for start, stop in zip(starts, stops, strict=True):
-            rows = {name: values[start - begin : stop - begin] for name, values in out.items()}
-            _compute_block(x, start, stop, scratch, rows)
+        for start, stop in zip(starts, [*starts[1:], end], strict=True):
+            for name, values in compute(x, start, stop).items():
+                if name not in out:
+                    out[name] = np.empty(end - begin)
+                out[name][start - begin : stop - begin] = values
     return out
 
 
-def _compute_block(
-    x: FeatureInput, start: int, stop: int, scratch: tuple[Floats, Floats], out: dict[str, Floats]
-) -> None:
-    """Write the features of bars start..stop; they see nothing before their warm-up."""
+def _talib_features(x: FeatureInput, start: int, stop: int) -> dict[str, Floats]:
+    """Of the bars start..stop; they see nothing before their warm-up."""
     seen = slice(max(0, start - WARM_UP), stop)
     first = start - seen.start
-    high, low, close, volume = x.high[seen], x.low[seen], x.close[seen], x.volume[seen]
-    basis = None if x.basis is None else own_basis(x.basis[seen])
+    high, low, close, adjacent = x.high[seen], x.low[seen], x.close[seen], x.adjacent[seen]
+    basis = _share_basis(x, seen)
+    if basis is None:
+        return talib_features(high, low, close, adjacent, first)
+    values = talib_features(high * basis, low * basis, close * basis, adjacent, first)
+    return {name: column / basis[first:] if name in PRICE_UNIT else column for name, column in values.items()}
+
+
+def _own_features(x: FeatureInput, start: int, stop: int) -> dict[str, Floats]:
+    """Of the bars start..stop; they see nothing before their longest window."""
+    seen, block = slice(max(0, start - LOOK_BACK), stop), slice(start, stop)
+    close, volume = x.close[seen], x.volume[seen]
+    basis = _share_basis(x, seen)
     if basis is not None:
-        high, low, close, volume = high * basis, low * basis, close * basis, volume / basis
-    breaks = np.flatnonzero(~x.adjacent[seen])
-    left_out = np.union1d(breaks, np.flatnonzero(x.session_first[seen])) if x.intraday else breaks
-    rolling_features(close, volume, breaks, left_out, first, x.bars_per_year, scratch[0], out)
-    recursive_features(high, low, close, first, scratch[1], out)
-    if basis is not None:
-        for feature in FEATURES:
-            if feature.price_unit:
-                out[feature.name] /= basis[first:]
-    traded = out["dollar_volume"]
-    traded[:] = x.vwap[start:stop]
-    np.copyto(traded, x.close[start:stop], where=np.isnan(traded))
-    traded *= x.volume[start:stop]
+        close, volume = close * basis, volume / basis
+    left_out = x.session_first[seen] & x.intraday
+    values = own_features(close, volume, x.adjacent[seen], left_out, x.bars_per_year, stop - start)
+    return values | {"dollar_volume": dollar_volume(x.close[block], x.volume[block], x.vwap[block])}
+
+
+def _share_basis(x: FeatureInput, seen: slice) -> Floats | None:
+    """Counted from the first bar seen; None without a split among these bars."""
+    return None if x.basis is None else own_basis(x.basis[seen])
 
 
 def feature_table() -> str:

@@ -1,149 +1,77 @@
-"""Features of a fixed number of bars: returns and everything over windows of 20 and 50. Nothing recursive."""
+"""What features of a fixed number of bars are made of: returns, and sums, spreads and slopes of moving windows.
+
+A window of 20 is put together from windows of 1, 2, 4, 5 and 10 bars, so a value depends on the bars of its own
+window alone, bit by bit: no running sum carries rounding errors, or an old price, along.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backfill_pipeline.domain.moments import (
-    LOOK_BACK,
-    SCRATCH_ROWS,
-    WINDOW,
-    Floats,
-    Moments,
-    window_moments,
-)
-
+Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Places = NDArray[np.intp]
 
-CHUNK = 16_384  # bars at a time: bounds memory; a month of regular minutes (about 8,200) is one chunk
-ROWS = 3  # close, volume, log return
-NO_SPREAD = 1e-12  # a standard deviation below this share of the mean is rounding, not movement
-MIN_RETURNS = 5  # fewer returns in a window tell no volatility
-CANCELLED = 1e-3  # a variance corrected to less than this share has lost 3 digits of 16: count it anew
-SLOPE_NORM = 665.0  # sum of (9.5 - k)^2 over k = 0 .. 19: least squares divide by it
-SAMPLE_VARIANCE = 1 / (WINDOW * (WINDOW - 1))  # of a spread, which is 20 times the squared deviations
-NOWHERE = np.empty(0, dtype=np.intp)
+LOOK_BACK = 49  # bars before a bar that its longest window (50) holds
 
 
-def rolling_scratch(bars: int) -> Floats:
-    """Room for `rolling_features` over up to that many bars: allocating per block costs more than computing."""
-    return np.empty((SCRATCH_ROWS + 1, ROWS * (min(bars, CHUNK) + LOOK_BACK)))
+class Windows(NamedTuple):
+    """Moments of all windows of so many bars, oldest first: element i is of bars i to i + bars - 1."""
+
+    bars: int
+    total: Floats
+    spread: Floats  # sum of squared deviations from the mean
+    slope: Floats  # sum of value * (place - middle of the window); least squares divide it by 665 for 20 bars
 
 
-def rolling_features(
-    close: Floats,
-    volume: Floats,
-    breaks: Places,
-    left_out: Places,
-    first: int,
-    bars_per_year: float,
-    scratch: Floats,
-    out: dict[str, Floats],
-) -> None:
-    """Write the features of the bars from `first` on into `out`, float64[n - first] each.
-
-    `breaks` are the bars whose return is NULL, `left_out` (them included) those whose return no volatility
-    counts. The arrays start with the first bar of history, or hold at least LOOK_BACK bars before `first`.
-    """
-    for start in range(first, close.size, CHUNK):
-        stop = min(start + CHUNK, close.size)
-        width = stop - start + LOOK_BACK
-        seen = slice(max(0, start - LOOK_BACK), stop)
-        pad = width - (stop - seen.start)  # bars before history are NaN, and so is every window that holds one
-        rows = scratch[-1, : ROWS * width].reshape(ROWS, width)
-        rows[:, :pad] = np.nan
-        rows[0, pad:] = close[seen]
-        rows[1, pad:] = volume[seen]
-        part = {name: values[start - first : stop - first] for name, values in out.items()}
-        shift = pad - seen.start
-        _write_returns(rows[0], rows[2], _between(breaks, seen) + shift, scratch[0], part)
-        skipped = _between(left_out, seen) + shift
-        rows[2, : pad + 1] = 0.0
-        rows[2, skipped] = 0.0
-        moments = window_moments(rows, scratch[:SCRATCH_ROWS])
-        _write_price_windows(rows[0], moments, part)
-        _write_volume_z(rows[1], moments, part["volume_z_20"])
-        known = np.ones(width, dtype=np.bool_)
-        known[: pad + 1] = False
-        known[skipped] = False
-        _write_volatility(rows[2], known, moments, bars_per_year, part["volatility_20"])
-        part["volatility_20"][: max(0, WINDOW - start)] = np.nan
+def windows_of_10_and_20(x: Floats) -> tuple[Windows, Windows]:
+    """Moments of the windows of 10 and of 20 bars that fit into `x`; a NaN spoils the windows that hold it."""
+    one = Windows(1, x, np.zeros(x.size), np.zeros(x.size))
+    two = _joined(one, one)
+    four = _joined(two, two)
+    five = _joined(one, four)
+    ten = _joined(five, five)
+    return ten, _joined(ten, ten)
 
 
-def _write_returns(close: Floats, log_row: Floats, breaks: Places, scratch: Floats, out: dict[str, Floats]) -> None:
+def sums_of_50(ten: Windows, twenty: Windows) -> Floats:
+    """Sums of the windows of 50 bars: 10 older, then twice 20."""
+    return ten.total[:-40] + twenty.total[10:-20] + twenty.total[30:]
+
+
+def returns(close: Floats, adjacent: Flags) -> Floats:
+    """Simple returns, float64[n]; NaN for the first bar and where the bar before is missing."""
     # The difference first: close / previous - 1 would lose as many digits as the return is small.
-    simple = np.subtract(close[1:], close[:-1], out=scratch[: close.size - 1])
-    simple /= close[:-1]
-    simple[breaks[breaks > 0] - 1] = np.nan
-    log_row[0] = np.nan
-    np.log1p(simple, out=log_row[1:])
-    out["return_pct"][:] = simple[LOOK_BACK - 1 :]
-    out["log_return"][:] = log_row[LOOK_BACK:]
+    change = np.full(close.size, np.nan)
+    np.subtract(close[1:], close[:-1], out=change[1:])
+    change[1:] /= close[:-1]
+    change[~adjacent] = np.nan
+    return change
 
 
-def _write_price_windows(close: Floats, moments: Moments, out: dict[str, Floats]) -> None:
-    total, spread = moments.total[0], moments.spread[0]
-    still = _without_spread(total, spread)
-    sma = np.divide(total, WINDOW, out=out["sma_20"])
-    np.divide(moments.total_50, 50, out=out["sma_50"])
-    slope = np.divide(moments.slope, sma, out=out["trend_slope_20"])
-    slope *= 1 / (2 * SLOPE_NORM)
-    # (close - lower) / (upper - lower) with bands 2 deviations away = 1/2 + (close - sma) / (4 deviations)
-    share = np.subtract(close[LOOK_BACK:], sma, out=out["bollinger_pct_20"])
-    spread *= 4**2 / WINDOW**2
-    share /= np.sqrt(spread, out=spread)
-    share += 0.5
-    share[still] = np.nan
+def newest(values: Floats, count: int) -> Floats:
+    """The last so many values, with NaN before them where there are fewer."""
+    if values.size >= count:
+        return values[values.size - count :]
+    return np.concatenate((np.full(count - values.size, np.nan), values))
 
 
-def _write_volume_z(volume: Floats, moments: Moments, out: Floats) -> None:
-    total, spread = moments.total[1], moments.spread[1]
-    still = _without_spread(total, spread)
-    total /= WINDOW
-    np.subtract(volume[LOOK_BACK:], total, out=out)
-    spread *= SAMPLE_VARIANCE
-    out /= np.sqrt(spread, out=spread)
-    out[still] = np.nan
+def _joined(a: Windows, b: Windows) -> Windows:
+    """Windows of a.bars older and b.bars newer bars (Chan, Golub and LeVeque 1979, and the same for slopes).
 
-
-def _without_spread(total: Floats, spread: Floats) -> Places:
-    limit = NO_SPREAD**2  # spread / 400 is the variance and total^2 / 400 the square of the mean
-    if spread.min() > limit * total.max() ** 2:
-        return NOWHERE
-    return np.flatnonzero(~(spread > limit * total**2))
-
-
-def _write_volatility(returns: Floats, known: Flags, moments: Moments, bars_per_year: float, out: Floats) -> None:
-    """Of the known returns; the others stand in `returns` and in its moments as zeros."""
-    total, spread = moments.total[2], moments.spread[2]
-    spread *= bars_per_year * SAMPLE_VARIANCE
-    np.sqrt(spread, out=out)
-    counts = _count_20(known.view(np.uint8))
-    places = np.flatnonzero(counts != WINDOW)
-    if not places.size:
-        return
-    count = counts[places].astype(np.float64)
-    # The spread of k zeros and the rest is that of the rest + total^2 k / (20 count): take the zeros out again.
-    with_zeros = spread[places] * (1 / (bars_per_year * SAMPLE_VARIANCE))
-    without = with_zeros - total[places] ** 2 * (WINDOW - count) / count
-    for i in np.flatnonzero(without < CANCELLED * with_zeros):
-        window = slice(places[i] + LOOK_BACK + 1 - WINDOW, places[i] + LOOK_BACK + 1)
-        values = returns[window][known[window]]
-        without[i] = WINDOW * np.sum((values - values.mean()) ** 2)
-    volatility = np.sqrt(without * (bars_per_year / WINDOW) / (count - 1))
-    volatility[count < MIN_RETURNS] = np.nan
-    out[places] = volatility
-
-
-def _between(places: Places, span: slice) -> Places:
-    first, last = np.searchsorted(places, (span.start, span.stop))
-    return places[first:last]
-
-
-def _count_20(ones: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    two = ones[1:] + ones[:-1]
-    four = two[2:] + two[:-2]
-    five = four[1:] + ones[:-4]
-    ten = five[5:] + five[:-5]
-    twenty: NDArray[np.uint8] = ten[10:] + ten[:-10]
-    return twenty[LOOK_BACK + 1 - WINDOW :]
+    `step` is exactly 0 for equal bars, so a constant series has no spread and no slope at all; weights are
+    centred on the window, so the price level never costs digits.
+    """
+    bars = a.bars + b.bars
+    count = max(0, b.total.size - a.bars)
+    old_total, old_spread, old_slope = a.total[:count], a.spread[:count], a.slope[:count]
+    new_total, new_spread, new_slope = b.total[a.bars :], b.spread[a.bars :], b.slope[a.bars :]
+    step = new_total - old_total * (b.bars / a.bars)
+    slope = step * (a.bars / 2)
+    slope += new_slope
+    slope += old_slope
+    spread = np.multiply(step, step, out=step)
+    spread *= a.bars / (b.bars * bars)
+    spread += new_spread
+    spread += old_spread
+    return Windows(bars, old_total + new_total, spread, slope)

@@ -25,7 +25,7 @@ from .errors import ProviderStopped
 MINUTE_SYMBOL = "AAPL"
 DAILY_SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 FIRST_DAY, LAST_DAY = date(2000, 3, 1), date(2013, 3, 1)
-FIRST_MINUTES, LAST_MINUTES = date(2026, 7, 29), date(2026, 8, 6)
+FIRST_MINUTES, LAST_WHOLE_MINUTES, LAST_MINUTES = date(2026, 7, 29), date(2026, 8, 5), date(2026, 8, 6)
 
 # Listed within the sample's years; the others were listed long before.
 _LISTED = {"GOOG": date(2004, 8, 19), "FB": date(2012, 5, 18)}

@@ -18,9 +18,9 @@ from .requests import BackfillRequest, RequestError
 from .warehouse import Subject, Warehouse
 from .window import Work, run_window
 
-# Months a window spans at most: a quarter of minutes with extended hours is some 60,000 bars, thirty years of
-# days 7,500. Aligned to the calendar, so that a feature block (a month, a year) is computed once.
-_CHUNK_MONTHS: dict[Base, int] = {"1m": 3, "1d": 360}
+# Months a window spans at most: a quarter of minutes with extended hours is some 60,000 bars, a century of days
+# 25,000. Aligned to the calendar, so that a feature block (a month, a year) is computed once.
+_CHUNK_MONTHS: dict[Base, int] = {"1m": 3, "1d": 1200}
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def derive_weeks(
     sunday = last + timedelta(days=6 - last.weekday())
     sessions, conn, symbol_id = subject.sessions, warehouse.conn, subject.instrument.symbol_id
     statuses = read_status(conn, symbol_id, "1d", monday, sunday)
-    wanted = wanted_sessions(conn, subject.instrument, "1d", monday, sunday, now)
-    done = [day for day, begun in wanted.items() if begun and day in statuses and statuses[day].complete]
+    wanted = wanted_sessions(conn, subject.instrument, "1d", sessions, monday, sunday)
+    done = [day for day in wanted if day in statuses and statuses[day].complete]
     whole = np.isin(sessions.session, np.array(done, dtype="datetime64[D]"))
     window = sessions.days_window(monday, sunday)
     made = weeks(read_bars(conn, Key(symbol_id, "1d", window)), sessions, whole)

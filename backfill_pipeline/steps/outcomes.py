@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfill_pipeline.domain.completeness import SessionStatus, State, state_of
+from backfill_pipeline.domain.completeness import SessionStatus, State, latest_begun, state_of
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import Timeframe
 from backfill_pipeline.storage.coverage import wanted_sessions
@@ -30,19 +31,26 @@ class PartitionOutcome:
 
 @dataclass(frozen=True)
 class _View:
-    """The tables' word on a stretch of periods: wanted sessions (True where begun) and what is known of each."""
+    """The tables' word on a stretch of periods: wanted sessions (ascending), how many of them have begun, and what is
+    known of each.
+    """
 
-    wanted: Mapping[date, bool]
+    wanted: Sequence[date]
+    begun: int
     statuses: Mapping[date, SessionStatus]
 
     def of(self, period: Period) -> dict[date, bool]:
-        return {day: begun for day, begun in self.wanted.items() if period.first <= day <= period.last}
+        """The period's wanted sessions, True where begun."""
+        low, high = bisect_left(self.wanted, period.first), bisect_right(self.wanted, period.last)
+        return {self.wanted[i]: i < self.begun for i in range(low, high)}
 
 
 def _view(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) -> _View:
     conn, base, first, last = warehouse.conn, subject.chain.base, periods[0].first, periods[-1].last
+    wanted = wanted_sessions(conn, subject.instrument, base, subject.sessions, first, last)
     return _View(
-        wanted_sessions(conn, subject.instrument, base, first, last, warehouse.now()),
+        wanted,
+        bisect_right(wanted, latest_begun(subject.sessions, warehouse.now())),
         read_status(conn, subject.instrument.symbol_id, base, first, last),
     )
 

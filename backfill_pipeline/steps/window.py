@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -9,13 +10,13 @@ from datetime import date
 import numpy as np
 
 from backfill_pipeline.domain.bars import concatenate
-from backfill_pipeline.domain.completeness import open_minutes
+from backfill_pipeline.domain.completeness import is_listed, latest_begun, open_minutes
 from backfill_pipeline.domain.sessions import REGULAR
 from backfill_pipeline.domain.timeframe import Timeframe
-from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.domain.windows import Window, subtract, to_micros
 from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.storage.bars import read_bars
-from backfill_pipeline.storage.coverage import answered_windows, open_sessions, wanted_sessions
+from backfill_pipeline.storage.coverage import answered_windows, valid_coverage, wanted_sessions
 from backfill_pipeline.storage.rows import Changes, Key
 from backfill_pipeline.storage.status import read_status, write_status
 from backfill_pipeline.storage.symbols import symbol_lock
@@ -41,8 +42,9 @@ def run_window(warehouse: Warehouse, subject: Subject, first: date, last: date, 
     conn, base = warehouse.conn, subject.chain.base
     with symbol_lock(conn, subject.instrument.symbol_id, base):
         with conn:
-            days = open_sessions(conn, subject.instrument, base, first, last, warehouse.now()) if ask else []
-            wanted = wanted_sessions(conn, subject.instrument, base, first, last, warehouse.now())
+            wanted = wanted_sessions(conn, subject.instrument, base, subject.sessions, first, last)
+            begun = wanted[: bisect_right(wanted, latest_begun(subject.sessions, warehouse.now()))]
+            days = _open_sessions(warehouse, subject, begun) if ask else []
         notes = []
         answers = []
         if days:
@@ -53,7 +55,6 @@ def run_window(warehouse: Warehouse, subject: Subject, first: date, last: date, 
         notes += [note for answer in answers for note in answer.notes]
         with conn:
             due = warehouse.provider.settle.due_at(subject.sessions) <= to_micros(warehouse.now())
-            begun = [day for day, has_begun in wanted.items() if has_begun]
             unlisted = explain_unlisted(subject, begun, due)
             write_status(conn, subject.instrument.symbol_id, base, unlisted, warehouse.now())
             if ask:
@@ -62,6 +63,32 @@ def run_window(warehouse: Warehouse, subject: Subject, first: date, last: date, 
             else:
                 _rederive(warehouse, subject, begun, work)
     return notes
+
+
+def _open_sessions(warehouse: Warehouse, subject: Subject, begun: Sequence[date]) -> list[date]:
+    """Which of the wanted sessions to ask for: listed, and not covered by a still valid answer. One known to lack
+    bars, or never looked at, is asked whatever the coverage says: a run is somebody's decision to try again.
+    """
+    if not begun:
+        return []
+    conn, symbol_id, base, sessions = warehouse.conn, subject.instrument.symbol_id, subject.chain.base, subject.sessions
+    rows = np.searchsorted(sessions.session, np.array(begun, dtype="datetime64[D]"))
+    known = read_status(conn, symbol_id, base, begun[0], begun[-1])
+    covered = valid_coverage(conn, symbol_id, base, warehouse.now())
+    listed = is_listed(sessions, subject.instrument)
+    open_days = []
+    for day, row in zip(begun, rows.tolist(), strict=True):
+        whole = Window(int(sessions.day_start[row]), int(sessions.day_end[row]))
+        settled = day in known and not known[day].missing and not subtract([whole], _near(covered, whole))
+        if listed[row] and not settled:
+            open_days.append(day)
+    return open_days
+
+
+def _near(covered: Sequence[Window], whole: Window) -> Sequence[Window]:
+    """The one covered stretch (they are disjoint and ascending) that could hold `whole`."""
+    place = bisect_right(covered, whole.start, key=lambda window: window.start)
+    return covered[max(0, place - 1) : place]
 
 
 def _derive(warehouse: Warehouse, subject: Subject, ingested: Sequence[Ingested], work: Work) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+import numpy as np
+import numpy.typing as npt
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 from psycopg2.extras import DateTimeTZRange, execute_values
 
 from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import Sessions
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import Window, to_datetime, to_micros
 
@@ -76,60 +79,45 @@ def record_served(
 
 
 def wanted_sessions(
-    conn: Connection, instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime
-) -> dict[date, bool]:
-    """Sessions of [first, last] that are wanted and servable, ascending; True where begun. Lifetimes do not count."""
-    with conn.cursor() as cursor:
-        cursor.execute(_WANTED_SESSIONS, _parameters(instrument, timeframe, first, last, now))
-        return dict(cursor.fetchall())
-
-
-def open_sessions(
-    conn: Connection, instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime
+    conn: Connection, instrument: Instrument, timeframe: Base, sessions: Sessions, first: date, last: date
 ) -> list[date]:
-    """Sessions to ask for: wanted, servable, begun, within the lifetime, and not covered by a still valid answer.
+    """Sessions of [first, last] that are wanted and servable, begun or not, ascending. Lifetimes do not count."""
+    rows = sessions.rows_between(first, last)
+    starts = sessions.day_start[rows]
+    wanted = _within(starts, _ranges(conn, _WANTED, instrument.symbol_id, timeframe))
+    served = _within(starts, _ranges(conn, _SERVED, instrument.symbol_id, timeframe))
+    return [session.astype(object) for session in sessions.session[rows][wanted & served]]
 
-    A session known to be incomplete is asked for again whatever its coverage says: the caller is a person's doing.
-    """
+
+def valid_coverage(conn: Connection, symbol_id: int, timeframe: Base, now: datetime) -> list[Window]:
+    """Stretches whose answer is still to be believed at `now`; disjoint, joined and ascending."""
+    return _ranges(conn, _VALID, symbol_id, timeframe, now)
+
+
+_WANTED = "SELECT range_agg(time_window) FROM wanted WHERE symbol_id = %s AND timeframe = %s"
+_SERVED = "SELECT coalesce(range_agg(time_window), '{(,)}') FROM served WHERE symbol_id = %s AND timeframe = %s"
+_VALID = "SELECT range_agg(time_window) FROM coverage WHERE symbol_id = %s AND timeframe = %s AND valid_until > %s"
+
+# Ends of ranges without one: 1906 and 2096, before and after every session.
+_EVER, _FOREVER = -2_000_000_000_000_000, 4_000_000_000_000_000
+
+
+def _ranges(conn: Connection, query: str, *parameters: object) -> list[Window]:
+    """The stretches of a query for one multirange, ascending."""
     with conn.cursor() as cursor:
-        cursor.execute(_OPEN_SESSIONS, _parameters(instrument, timeframe, first, last, now))
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(f"SELECT lower(r), upper(r) FROM unnest(({query})) AS r", parameters)  # noqa: S608  (constants)
+        return [
+            Window(_EVER if low is None else to_micros(low), _FOREVER if high is None else to_micros(high))
+            for low, high in cursor.fetchall()
+        ]
 
 
-def _parameters(instrument: Instrument, timeframe: Base, first: date, last: date, now: datetime) -> dict[str, object]:
-    return {
-        "id": instrument.symbol_id,
-        "tf": timeframe,
-        "calendar": instrument.calendar,
-        "first": first,
-        "last": last,
-        "first_date": instrument.first_date or date.min,
-        "last_date": instrument.last_date or date.max,
-        "now": now,
-    }
-
-
-_WANTED_SESSIONS = """
-SELECT s.session, s.pre_open <= %(now)s AS begun FROM sessions AS s
-WHERE s.calendar = %(calendar)s AND s.session BETWEEN %(first)s AND %(last)s
-  AND s.day_start <@ (SELECT coalesce(range_agg(time_window), '{}') FROM wanted
-                      WHERE symbol_id = %(id)s AND timeframe = %(tf)s)
-  AND s.day_start <@ (SELECT coalesce(range_agg(time_window), '{(,)}') FROM served
-                      WHERE symbol_id = %(id)s AND timeframe = %(tf)s)
-ORDER BY s.session
-"""
-
-_OPEN_SESSIONS = f"""
-WITH w AS ({_WANTED_SESSIONS})
-SELECT s.session FROM sessions AS s JOIN w USING (session)
-LEFT JOIN session_status AS t ON t.symbol_id = %(id)s AND t.timeframe = %(tf)s AND t.session = s.session
-WHERE w.begun AND s.calendar = %(calendar)s AND s.session BETWEEN %(first_date)s AND %(last_date)s
-  AND (t.missing IS DISTINCT FROM 0
-       OR NOT tstzrange(s.day_start, s.day_end) <@ (
-            SELECT coalesce(range_agg(time_window), '{{}}') FROM coverage
-            WHERE symbol_id = %(id)s AND timeframe = %(tf)s AND valid_until > %(now)s))
-ORDER BY s.session
-"""  # noqa: S608  (constants only)
+def _within(points: npt.NDArray[np.int64], windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(len(points), dtype=bool)
+    for window in windows:
+        low, high = np.searchsorted(points, [window.start, window.end])
+        inside[low:high] = True
+    return inside
 
 
 def record_coverage(

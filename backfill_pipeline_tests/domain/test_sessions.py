@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.domain.sessions import (
@@ -107,6 +107,7 @@ def test_2000_new_york_time_never_falls_into_tomorrows_session() -> None:
     assert latest == {17, 20}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3 * 1440, 8 * 1440), max_size=60))
 def test_a_minute_is_located_by_comparing_it_with_every_part(offsets: list[int]) -> None:
     anchor = to_micros(datetime(2024, 11, 27, tzinfo=UTC))  # Thanksgiving and a half day follow

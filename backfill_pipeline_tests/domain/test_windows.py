@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.domain.windows import Window, intersect, span, subtract, to_datetime, to_micros, union
@@ -26,21 +26,25 @@ def canonical(points: set[int]) -> list[Window]:
     return [Window(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
+@settings(deadline=None)
 @given(windows)
 def test_a_union_covers_what_any_window_covers_in_canonical_form(some: list[Window]) -> None:
     assert union(some) == canonical(covered(some))
 
 
+@settings(deadline=None)
 @given(windows, windows)
 def test_a_difference_is_the_set_difference(some: list[Window], holes: list[Window]) -> None:
     assert subtract(some, holes) == canonical(covered(some) - covered(holes))
 
 
+@settings(deadline=None)
 @given(windows, windows)
 def test_an_intersection_is_the_set_intersection(left: list[Window], right: list[Window]) -> None:
     assert intersect(left, right) == canonical(covered(left) & covered(right))
 
 
+@settings(deadline=None)
 @given(windows)
 def test_the_span_reaches_from_the_first_start_to_the_last_end(some: list[Window]) -> None:
     points = covered(some)
@@ -71,6 +75,7 @@ def test_generators_are_read_once_and_wholly() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001
 def test_moments_survive_the_way_to_microseconds_and_back(local: datetime, offset: int) -> None:
     moment = local.replace(tzinfo=timezone(timedelta(minutes=offset)))

@@ -1,0 +1,275 @@
+"""Stored bars and features as pandas frames, with a guard against reading what is not complete.
+
+`from backfill_pipeline import read_bars, read_features`
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from backfill_pipeline.domain.adjust import Split, apply_factors, split_factors
+from backfill_pipeline.domain.completeness import is_listed
+from backfill_pipeline.domain.grid import true_ends
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import SEGMENTS, Segment, Sessions, horizon, load_sessions
+from backfill_pipeline.domain.timeframe import Timeframe, chain_of, parse_timeframe
+from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.settings import load_settings
+from backfill_pipeline.storage.connection import connect
+from backfill_pipeline.storage.databases import open_databases
+from backfill_pipeline.storage.frames import Columns, bar_columns, feature_columns
+from backfill_pipeline.storage.status import read_status
+from backfill_pipeline.storage.symbols import get_instruments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+
+Adjust = Literal["none", "splits", "all"]
+Label = Literal["start", "end"]
+OnIncomplete = Literal["warn", "raise", "ignore"]
+Splits = Mapping[str, Sequence[Split]] | Sequence[Split]
+
+
+class IncompleteWarning(UserWarning):
+    """Part of what was read is missing; the text names the sessions and the command that repairs them."""
+
+
+class IncompleteError(LookupError):
+    """The same, asked for as an error."""
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Session dates, both included, or an exact half-open window of bar starts."""
+
+    first: date
+    last: date
+    exact: Window | None
+
+
+def read_bars(
+    symbols: str | Sequence[str],
+    timeframe: str,
+    start: str | date | datetime,
+    end: str | date | datetime,
+    *,
+    segment: Segment | Literal["all"] = "regular",
+    adjust: Adjust = "none",
+    as_of: date | None = None,
+    splits: Splits | None = None,
+    tz: str = "UTC",
+    label: Label = "start",
+    on_incomplete: OnIncomplete = "warn",
+    url: str | None = None,
+) -> pd.DataFrame:
+    """Bars of one or more symbols, in the order asked, each ascending by ts.
+
+    `start`, `end`: session dates, both included (`"2024-03-08"`), or two aware datetimes, half-open, of bar starts.
+    `segment`: `regular`, `pre`, `post` or `all`. `adjust="splits"`: prices and vwap multiplied, volume divided, so
+    that all bars are in the share basis of `as_of` (None: after the last split); `splits` gives them, by symbol or
+    for the one symbol asked. `tz`: zone of `ts`. `label="end"`: `ts` is when the bar was over, never later than its
+    segment's end; a day ends at its close, a week at its last session's.
+    `on_incomplete`: what to do when sessions in range are not known to be complete. `url`: another database than the
+    settings'.
+
+    Columns: symbol (category), ts (datetime64[us, tz]), session (datetime64[s]), open, high, low, close, volume, vwap
+    (float64, vwap NaN unknown), trades (Int64), final (bool); with `segment="all"` also segment (category).
+    Raises UnknownSymbolError, IncompleteError, ValueError for a wrong argument.
+    """
+    import pandas as pd
+
+    frame = _check(timeframe, adjust, label, on_incomplete)
+    if segment not in (*SEGMENTS, "all"):
+        raise ValueError(f"segment {segment!r} is not known; use one of {' '.join(SEGMENTS)} all")
+    wanted = _range(start, end)
+    with _open(url) as conn:
+        pieces = []
+        for instrument, sessions in _subjects(conn, symbols):
+            _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
+            window = _window(wanted, sessions, frame)
+            columns = bar_columns(conn, instrument.symbol_id, frame, window, None if segment == "all" else segment)
+            if adjust != "none":
+                own = _splits_of(splits, instrument.symbol, symbols, adjust)
+                columns = apply_factors(columns, split_factors(columns["session"].astype("datetime64[D]"), own, as_of))
+            if segment == "all":
+                columns["segment"] = _segments(columns, sessions, frame)
+            pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
+    table = _frame(pieces, tz)
+    table["session"] = table["session"].astype("datetime64[s]")
+    trades = table["trades"].to_numpy()
+    table["trades"] = pd.arrays.IntegerArray(trades, trades < 0)
+    if segment == "all":
+        table["segment"] = pd.Categorical.from_codes(table["segment"].to_numpy(), pd.Index(SEGMENTS))
+    return table
+
+
+def read_features(
+    symbols: str | Sequence[str],
+    timeframe: str,
+    start: str | date | datetime,
+    end: str | date | datetime,
+    *,
+    adjust: Adjust = "none",
+    as_of: date | None = None,
+    splits: Splits | None = None,
+    tz: str = "UTC",
+    label: Label = "start",
+    on_incomplete: OnIncomplete = "warn",
+    url: str | None = None,
+) -> pd.DataFrame:
+    """Features of regular bars; arguments and errors as in `read_bars`.
+
+    Columns: symbol (category), ts (datetime64[us, tz]) and the features of the data dictionary (float64, NaN for
+    NULL). With `adjust`, those in price units are rescaled as prices are.
+    """
+    frame = _check(timeframe, adjust, label, on_incomplete)
+    wanted = _range(start, end)
+    with _open(url) as conn:
+        pieces = []
+        for instrument, sessions in _subjects(conn, symbols):
+            _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
+            columns = feature_columns(conn, instrument.symbol_id, frame, _window(wanted, sessions, frame))
+            if adjust != "none":
+                own = _splits_of(splits, instrument.symbol, symbols, adjust)
+                session = _session_of(columns["ts"].astype(np.int64), sessions)
+                columns = apply_factors(columns, split_factors(session, own, as_of))
+            pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
+    return _frame(pieces, tz)
+
+
+def _check(timeframe: str, adjust: str, label: str, on_incomplete: str) -> Timeframe:
+    for name, value, known in (
+        ("adjust", adjust, ("none", "splits", "all")),
+        ("label", label, ("start", "end")),
+        ("on_incomplete", on_incomplete, ("warn", "raise", "ignore")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is not known; use one of {' '.join(known)}")
+    return parse_timeframe(timeframe)
+
+
+def _range(start: str | date | datetime, end: str | date | datetime) -> _Range:
+    if isinstance(start, datetime) and isinstance(end, datetime):
+        window = Window(to_micros(start), to_micros(end))
+        return _Range(start.astimezone(UTC).date(), end.astimezone(UTC).date(), window)
+    first, last = _date("start", start), _date("end", end)
+    if last < first:
+        raise ValueError(f"start {first} is after end {last}; swap them")
+    return _Range(first, last, None)
+
+
+def _date(name: str, value: str | date) -> date:
+    if isinstance(value, datetime):
+        raise ValueError(f"{name} is a datetime and its counterpart is not; give two dates or two aware datetimes")
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{name} {value!r} is not a date; write it as 2024-03-01") from None
+
+
+@contextmanager
+def _open(url: str | None) -> Iterator[Connection]:
+    market = url or open_databases(load_settings(Path(".env"))).market_url
+    with closing(connect(market, application_name="backfill read")) as conn:
+        yield conn
+
+
+def _subjects(conn: Connection, symbols: str | Sequence[str]) -> list[tuple[Instrument, Sessions]]:
+    names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    last = horizon(datetime.now(UTC).date())
+    return [(i, load_sessions(i.calendar, last)) for i in get_instruments(conn, names).values()]
+
+
+def _window(wanted: _Range, sessions: Sessions, timeframe: Timeframe) -> Window:
+    """Bar starts to read. A week belongs to a range of dates that holds its Monday."""
+    del timeframe
+    return wanted.exact or sessions.days_window(wanted.first, wanted.last)
+
+
+def _guard(
+    conn: Connection,
+    instrument: Instrument,
+    sessions: Sessions,
+    timeframe: Timeframe,
+    wanted: _Range,
+    on_incomplete: OnIncomplete,
+) -> None:
+    """Warn or raise for sessions in range that are over and not known to be complete."""
+    if on_incomplete == "ignore":
+        return
+    base = chain_of(timeframe).base
+    rows = sessions.rows_between(wanted.first, wanted.last)
+    over = is_listed(sessions, instrument)[rows] & (sessions.post_close[rows] <= to_micros(datetime.now(UTC)))
+    days = [day.astype(object) for day in sessions.session[rows][over]]
+    known = read_status(conn, instrument.symbol_id, base, wanted.first, wanted.last)
+    open_days = [day for day in days if day not in known or known[day].missing]
+    if not open_days:
+        return
+    first, last = open_days[0], open_days[-1]
+    text = (
+        f"{instrument.symbol} {timeframe}: {len(open_days)} of {len(days)} sessions, {first} to {last}, are incomplete;"
+        f" repair: backfill run --symbols {instrument.symbol} --timeframes {base} --start {first} --end {last}"
+    )
+    if on_incomplete == "raise":
+        raise IncompleteError(text)
+    warnings.warn(text, IncompleteWarning, stacklevel=3)
+
+
+def _splits_of(splits: Splits | None, symbol: str, symbols: str | Sequence[str], adjust: Adjust) -> Sequence[Split]:
+    if adjust == "all":
+        raise ValueError("adjust='all' needs dividends, which are not stored yet; use adjust='splits' with splits=…")
+    if splits is None:
+        raise ValueError("adjust='splits' needs them: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
+    if isinstance(splits, Mapping):
+        return splits.get(symbol, ())
+    if not isinstance(symbols, str) and len(symbols) > 1:
+        raise ValueError("several symbols need splits by symbol: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
+    return splits
+
+
+def _session_of(ts: npt.NDArray[np.int64], sessions: Sessions) -> npt.NDArray[np.datetime64]:
+    """The date of the last session that has started at each bar's day; of a week, a day of or before its Monday."""
+    row = np.searchsorted(sessions.day_start, ts, side="right") - 1
+    return sessions.session[row]
+
+
+def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt.NDArray[np.int8]:
+    ts = columns["ts"].astype(np.int64)
+    if timeframe in ("1d", "1w"):
+        return np.full(len(ts), SEGMENTS.index("regular"), dtype=np.int8)
+    return sessions.parts.segment[sessions.parts.locate(ts)]
+
+
+def _labelled(columns: Columns, sessions: Sessions, timeframe: Timeframe, label: Label) -> Columns:
+    if label == "start":
+        return columns
+    return {**columns, "ts": true_ends(columns["ts"].astype(np.int64), sessions, timeframe)}
+
+
+def _frame(pieces: Sequence[tuple[str, Columns]], tz: str) -> pd.DataFrame:
+    """One frame of all symbols' columns; `ts` from microseconds to `tz`."""
+    import pandas as pd
+
+    lengths = [len(columns["ts"]) for _, columns in pieces]
+    names = [symbol for symbol, _ in pieces]
+    table: dict[str, object] = {
+        "symbol": pd.Categorical.from_codes(np.repeat(np.arange(len(names)), lengths), pd.Index(names))
+    }
+    for name in pieces[0][1]:
+        parts = [columns[name] for _, columns in pieces]
+        table[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    stamps = np.asarray(table["ts"]).astype(np.int64, copy=False).view("datetime64[us]")
+    table["ts"] = pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(tz)
+    return pd.DataFrame(table, copy=False)

@@ -1,0 +1,73 @@
+"""Bulk reads for people: whole columns of bars and features by symbol, for pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+
+from backfill_pipeline.domain.feature_list import FEATURES
+from backfill_pipeline.domain.sessions import Segment
+from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.domain.windows import Window, to_datetime
+
+from .copying import Kind, copy_out
+
+Columns = dict[str, npt.NDArray[np.generic]]
+
+_BARS: tuple[tuple[str, Kind, str], ...] = (
+    ("ts", "timestamptz", "ts"),
+    ("session", "date", "session"),
+    ("open", "float8", "open"),
+    ("high", "float8", "high"),
+    ("low", "float8", "low"),
+    ("close", "float8", "close"),
+    ("volume", "float8", "volume"),
+    ("vwap", "float8", "coalesce(vwap, 'NaN')"),
+    ("trades", "int4", "coalesce(trades, -1)"),
+    ("final", "bool", "final"),
+)
+
+
+def bar_columns(
+    conn: Connection, symbol_id: int, timeframe: Timeframe, window: Window, segment: Segment | None
+) -> Columns:
+    """Columns of the bars that start in `window`, ascending; of one segment, or of all (None).
+
+    ts: int64 microseconds UTC; session: datetime64[D]; vwap NaN and trades -1 where unknown.
+    """
+    condition = SQL("") if segment is None else SQL(" AND segment = {}").format(Literal(segment))
+    return _read(conn, "bars", _BARS, symbol_id, timeframe, window, condition)
+
+
+def feature_columns(conn: Connection, symbol_id: int, timeframe: Timeframe, window: Window) -> Columns:
+    """Columns of the features of the bars that start in `window`, ascending; NaN for NULL."""
+    columns: list[tuple[str, Kind, str]] = [("ts", "timestamptz", "ts")]
+    columns += [(feature.name, "float8", f"coalesce({feature.name}, 'NaN')") for feature in FEATURES]
+    return _read(conn, "features", columns, symbol_id, timeframe, window, SQL(""))
+
+
+def _read(
+    conn: Connection,
+    table: str,
+    columns: Sequence[tuple[str, Kind, str]],
+    symbol_id: int,
+    timeframe: Timeframe,
+    window: Window,
+    condition: Composable,
+) -> Columns:
+    query = SQL(
+        "SELECT {} FROM {} WHERE symbol_id = {} AND timeframe = {} AND ts >= {} AND ts < {}{} ORDER BY ts"
+    ).format(
+        SQL(", ").join(SQL(expression) for _, _, expression in columns),
+        Identifier(table),
+        Literal(symbol_id),
+        Literal(timeframe),
+        Literal(to_datetime(window.start)),
+        Literal(to_datetime(window.end)),
+        condition,
+    )
+    return copy_out(conn, query, [(name, kind) for name, kind, _ in columns])
