@@ -1,11 +1,7 @@
-"""What Dagster's bookkeeping costs: 16 assets, 726 days of one symbol, one ranged run of one step.
-
-`run` is given an empty database; alone, the file starts the embedded server in a temporary folder.
-"""
+"""What Dagster's bookkeeping costs: 16 assets, 726 days of one symbol, one ranged run of one step."""
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -14,11 +10,12 @@ from pathlib import Path
 from unittest import mock
 
 import dagster as dg
-import psycopg2
 
 from backfill_pipeline.defs.bookkeeping import Recorder
 from backfill_pipeline.defs.event_log import sqlalchemy_url
-from backfill_pipeline.storage.server import ensure_running, stop
+
+from .database import fresh_database
+from .figures import Figure
 
 ASSETS = [f"asset_{number:02d}" for number in range(16)]
 FIRST, ONE_DAY, LAST, DAYS = "2022-01-01|AAPL", "2022-01-01|AAPL", "2023-12-27|AAPL", 726
@@ -68,10 +65,10 @@ def _seconds(instance: dg.DagsterInstance, last: str) -> float:
     return time.perf_counter() - started
 
 
-def run(database_url: str) -> list[tuple[str, float, float]]:
-    """(name, figure, limit): milliseconds of the whole run for each asset and partition, its planned events
-    included, less what a run over a single day takes."""
-    with tempfile.TemporaryDirectory() as home:
+def run() -> list[Figure]:
+    """Milliseconds of the whole run for each asset and partition, its planned events included, less what a run over a
+    single day takes."""
+    with fresh_database("bookkeeping") as database_url, tempfile.TemporaryDirectory() as home:
         shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home)
         with (
             mock.patch.dict(os.environ, DAGSTER_DATABASE_URL=sqlalchemy_url(database_url)),
@@ -81,25 +78,4 @@ def run(database_url: str) -> list[tuple[str, float, float]]:
             _seconds(instance, ONE_DAY)  # the first run pays for imports and connections
             fixed = _seconds(instance, ONE_DAY)
             milliseconds = 1000 * (_seconds(instance, LAST) - fixed) / (len(ASSETS) * (DAYS - 1))
-    return [("bookkeeping, ms per asset and partition", milliseconds, LIMIT_MS)]
-
-
-def main() -> int:
-    home = Path(tempfile.mkdtemp())
-    try:
-        server = ensure_running(home)
-        connection = psycopg2.connect(server.url("postgres"))
-        connection.autocommit = True
-        connection.cursor().execute("CREATE DATABASE bookkeeping_benchmark")
-        connection.close()
-        figures = run(server.url("bookkeeping_benchmark"))
-    finally:
-        stop(home)
-        shutil.rmtree(home)
-    for name, figure, limit in figures:
-        print(f"{name}: {figure:.2f} (limit {limit})")
-    return int(any(figure > limit for _, figure, limit in figures))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [Figure("bookkeeping, ms per asset and partition", milliseconds, LIMIT_MS)]

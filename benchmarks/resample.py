@@ -18,12 +18,14 @@ from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.providers.base import Request
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 
+from .figures import Figure
+
 SYMBOLS = 10
 LIMIT = 1.5
 
 
-def run(rows: int = 1_000_000, repeats: int = 5) -> list[tuple[str, float, float]]:
-    """(name, ratio of median times, limit) for `rows` minutes of ten symbols, every repeat timing both in turn."""
+def run(rows: int = 1_000_000, repeats: int = 5) -> list[Figure]:
+    """Ratio of median times for `rows` minutes of ten symbols, every repeat timing both in turn."""
     sessions = load_sessions("XNYS", date(2027, 12, 31))
     symbols = [_minutes(symbol_id, rows // SYMBOLS, sessions) for symbol_id in range(SYMBOLS)]
     ours, plain = [], []
@@ -32,7 +34,7 @@ def run(rows: int = 1_000_000, repeats: int = 5) -> list[tuple[str, float, float
         plain.append(_seconds(_plain, symbols))
     # The first turn pays for cold memory.
     ratio = statistics.median(ours[1:]) / statistics.median(plain[1:])
-    return [("resample 1m to 5m..4h / numpy reduceat on fixed UTC buckets", ratio, LIMIT)]
+    return [Figure("resample 1m to 5m..4h / numpy reduceat on fixed UTC buckets", ratio, LIMIT)]
 
 
 def _minutes(symbol_id: int, rows: int, sessions: Sessions) -> Bars:
@@ -76,8 +78,3 @@ def _plain(bars: Bars) -> None:
             np.add.reduceat(turnover, first) / volume,
             np.add.reduceat(bars.trades, first),
         )
-
-
-if __name__ == "__main__":
-    for name, ratio, limit in run():
-        print(f"{name:<64} {ratio:5.2f}  (limit {limit})")

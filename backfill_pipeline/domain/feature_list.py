@@ -51,8 +51,8 @@ FEATURES: tuple[Feature, ...] = (
         "0 to 100",
         "recursive",
         "100 * average gain / (average gain + average loss), both Wilder's: (13 * before + new) / 14",
-        "from bar 14, with the means of the first 14; 0 where the average move is below "
-        "1e-17 of close (some 430 bars stood still)",
+        "from bar 14, with the means of the first 14; 0 where none of the last 400 bars (or none at all) moved "
+        "by more than 1e-9 of close",
     ),
     Feature("sma_20", "price", "20", "mean of close", "from bar 19", price_unit=True),
     Feature("sma_50", "price", "50", "mean of close", "from bar 49", price_unit=True),
@@ -115,8 +115,8 @@ INTRODUCTION = """\
 # Features
 
 Columns of the table `features`, one row per regular bar. They look back only, and windows count stored bars: a
-missing bar gives a NULL return and is otherwise stepped over. TA-Lib gives the same numbers where it has the
-feature.
+missing bar gives a NULL return and is otherwise stepped over. TA-Lib computes the recursive features, and gives
+the same numbers for the others that it has, with fewer digits.
 
 Recursive features are seeded at the first stored bar. With a longer history each block (a month of the intraday
 chain, a year of the daily one) is computed from its own bars and the {warm_up} before them, and seeded there: far

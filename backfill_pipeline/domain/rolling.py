@@ -1,6 +1,6 @@
 """What features of a fixed number of bars are made of: returns, and sums, spreads and slopes of moving windows.
 
-A window of 20 is put together from windows of 1, 2, 4, 5 and 10 bars, so a value depends on the bars of its own
+A window of 20 is put together from windows of 2, 4, 8 and 10 bars, so a value depends on the bars of its own
 window alone, bit by bit: no running sum carries rounding errors, or an old price, along.
 """
 
@@ -26,11 +26,10 @@ class Windows(NamedTuple):
 
 def windows_of_10_and_20(x: Floats) -> tuple[Windows, Windows]:
     """Moments of the windows of 10 and of 20 bars that fit into `x`; a NaN spoils the windows that hold it."""
-    one = Windows(1, x, np.zeros(x.size), np.zeros(x.size))
-    two = _joined(one, one)
+    step = x[1:] - x[:-1]
+    two = Windows(2, x[1:] + x[:-1], step * step / 2, step / 2)
     four = _joined(two, two)
-    five = _joined(one, four)
-    ten = _joined(five, five)
+    ten = _joined(two, _joined(four, four))
     return ten, _joined(ten, ten)
 
 
@@ -66,7 +65,7 @@ def _joined(a: Windows, b: Windows) -> Windows:
     count = max(0, b.total.size - a.bars)
     old_total, old_spread, old_slope = a.total[:count], a.spread[:count], a.slope[:count]
     new_total, new_spread, new_slope = b.total[a.bars :], b.spread[a.bars :], b.slope[a.bars :]
-    step = new_total - old_total * (b.bars / a.bars)
+    step = new_total - (old_total if a.bars == b.bars else old_total * (b.bars / a.bars))
     slope = step * (a.bars / 2)
     slope += new_slope
     slope += old_slope

@@ -4,19 +4,26 @@ import dataclasses
 from datetime import date
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from backfill_pipeline.domain.adjust import Split, apply_factors, split_basis, split_factors
 from backfill_pipeline.domain.features import FEATURES, WARM_UP, FeatureInput, compute_blocks, compute_features
-from backfill_pipeline_tests.domain.feature_bars import bars, same_bits
+from backfill_pipeline_tests.domain.feature_bars import bars, flat_bars, same_bits
 
 N = 2600
 BLOCK = 300
 BLOCKS = np.arange(N) // BLOCK + 7  # numbers need not start at 0
 SESSIONS = np.datetime64("2001-01-01") + np.arange(N)
 PRICE_UNIT = {feature.name for feature in FEATURES if feature.price_unit}
+
+# The worst that rsi_14 can meet: half the price up and down and up, then nothing but one move of 1.1e-9 of the
+# price in the warm-up of the block at bar 2400, then 399 bars without any, which end in that block.
+LAST_TICK = np.full(N, 40.0)
+LAST_TICK[: 2400 - WARM_UP : 2] = 80.0
+LAST_TICK[2010:] += 40 * 1.1e-9
 
 seeds = st.integers(0, 2**32 - 1)
 ratios = st.sampled_from([2.0, 3.0, 4.0, 1.5, 0.1, 1 / 3, 7 / 3, 1.0023, 0.05, 20.0])
@@ -62,6 +69,8 @@ def test_any_cutting_of_history_gives_the_same_bits(x: FeatureInput, data: st.Da
 @law
 @given(histories())
 @example(dataclasses.replace(bars(N), close=np.r_[bars(1700).close, np.full(900, 40.0)]))
+@example(flat_bars(np.r_[bars(300).close, np.full(N - 300, 40.0)], bars(N).volume))
+@example(flat_bars(LAST_TICK, bars(N).volume))
 def test_one_pass_over_everything_agrees_with_blocks_to_ten_digits(x: FeatureInput) -> None:
     blocks, whole = compute_blocks(x, BLOCKS, 0), compute_features(x)
     for name, values in blocks.items():
@@ -84,6 +93,13 @@ def test_features_of_adjusted_bars_are_adjusted_features(seed: int, days: list[i
         scale = adjusted.close if name in PRICE_UNIT else np.maximum(np.abs(left[name]), 1e-3)
         assert np.array_equal(np.isnan(left[name]), np.isnan(right[name])), name
         assert np.nanmax(np.abs(left[name] - right[name]) / scale) < 1e-9, name
+
+
+@pytest.mark.parametrize(("price", "ratio"), [(1.21, 7 / 3), (1.36, 1 / 3)])
+def test_a_split_of_a_price_that_stands_still_is_no_move_for_rsi(price: float, ratio: float) -> None:
+    assert price / ratio * ratio != price  # so on one basis the price moves by a rounding error
+    stored = on_own_basis(flat_bars(np.full(900, price)), [Split(SESSIONS[30].astype(date), ratio)])
+    assert np.all(compute_features(stored)["rsi_14"][14:] == 0)
 
 
 @law

@@ -1,4 +1,4 @@
-"""Every feature against TA-Lib where it has it, else against a plain loop, else against numbers worked by hand."""
+"""Every feature against a plain loop, against TA-Lib over the whole array, and against numbers worked by hand."""
 
 import math
 from pathlib import Path
@@ -8,8 +8,10 @@ import pytest
 import talib
 
 from backfill_pipeline.domain.features import FEATURES, FeatureInput, compute_blocks, compute_features, feature_table
-from backfill_pipeline_tests.domain.feature_bars import bars, flat_bars, loop_log_return, loop_volatility, loop_windows
+from backfill_pipeline_tests.domain.feature_bars import bars, flat_bars
+from backfill_pipeline_tests.domain.feature_loops import loop_features, loop_rsi, loop_volatility
 
+PRICE_UNIT = {feature.name for feature in FEATURES if feature.price_unit}
 DOCS = Path(__file__).parents[2] / "docs" / "features.md"
 
 ORACLES = {
@@ -64,20 +66,21 @@ def test_bands_and_slope_are_talibs_within_its_own_rounding() -> None:
 
 @pytest.mark.parametrize("intraday", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.1, 0.8])
-def test_windows_are_what_a_plain_loop_makes_of_them(intraday: bool, missing: float) -> None:
-    x = bars(700, seed=3, intraday=intraday, missing=missing)
-    ours = compute_features(x)
-    expected = loop_windows(x) | {"log_return": loop_log_return(x), "volatility_20": loop_volatility(x)}
+@pytest.mark.parametrize("n", [1, 2, 15, 26, 34, 50, 60, 1000])
+def test_a_feature_is_what_a_plain_loop_makes_of_its_formula(n: int, missing: float, intraday: bool) -> None:
+    x = bars(n, seed=3, intraday=intraday, missing=missing)
+    ours, expected = compute_features(x), loop_features(x)
+    assert list(ours) == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(ours[name], values, rtol=1e-10, atol=1e-14, err_msg=name)
 
 
-def test_windows_span_the_pieces_in_which_a_long_block_is_computed() -> None:
+def test_features_of_many_bars_are_still_those_of_the_plain_loop() -> None:
     x = bars(17_000, seed=4, missing=0.01)
-    whole = loop_windows(x) | {"volatility_20": loop_volatility(x)}
     ours = compute_features(x)
-    for name, values in whole.items():
-        np.testing.assert_allclose(ours[name][16_300:], values[16_300:], rtol=1e-9, atol=1e-14, err_msg=name)
+    for name, values in loop_features(x).items():
+        zero = 1e-12 if name in PRICE_UNIT else 1e-14  # MACD goes through 0 at a price of about 50
+        np.testing.assert_allclose(ours[name][16_300:], values[16_300:], rtol=1e-9, atol=zero, err_msg=name)
 
 
 def test_hand_worked_numbers_of_a_straight_line() -> None:
@@ -118,11 +121,26 @@ def test_prices_that_differ_by_rounding_alone_have_no_bands() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_rsi_of_a_price_that_stops_moving_stays_until_nothing_is_left_of_the_moves(scale: float) -> None:
+def test_rsi_of_a_price_that_stops_moving_stays_for_400_bars(scale: float) -> None:
     x = flat_bars(np.concatenate((bars(100).close, np.full(700, 50.0))) * scale)
     ours, theirs = compute_features(x)["rsi_14"], talib.RSI(x.close, 14)
     np.testing.assert_allclose(ours[:500], theirs[:500], rtol=1e-9)
-    assert np.all(ours[600:] == 0)  # TA-Lib's zero differs from version to version: 1e-8, 1e-14, none
+    np.testing.assert_allclose(ours, loop_rsi(x.close.tolist()), rtol=1e-10)
+    assert ours[499] > 0
+    assert np.all(ours[500:] == 0)  # TA-Lib keeps the last value, from moves that are long forgotten
+
+
+def test_rsi_before_a_price_first_moves_is_talibs_zero() -> None:
+    x = flat_bars(np.concatenate((np.full(450, 50.0), bars(100).close)))
+    np.testing.assert_allclose(compute_features(x)["rsi_14"], talib.RSI(x.close, 14), rtol=1e-10)
+    assert np.all(compute_features(x)["rsi_14"][14:450] == 0)
+
+
+def test_rsi_counts_a_cent_of_a_million_as_a_move_and_rounding_as_none() -> None:
+    cents = flat_bars(np.where(np.arange(600) % 2, 1_000_000.01, 1_000_000.0))
+    assert np.all(np.abs(compute_features(cents)["rsi_14"][14:] - 50) < 4)
+    rounding = flat_bars(np.where(np.arange(600) % 2, 0.1 + 0.2, 0.3))
+    assert np.all(compute_features(rounding)["rsi_14"][14:] == 0)
 
 
 def test_volatility_of_nearly_equal_returns_keeps_its_digits_over_a_hole() -> None:

@@ -1,0 +1,185 @@
+"""Storing, storing again and reading a million one-minute bars, against PostgreSQL's own binary COPY.
+
+The peer copies the very same rows into a table of the same shape with its primary key; what is timed of ours is the
+whole way from a provider's answer to a committed window: validation, comparison, bars, coverage, statuses.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import numpy as np
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+
+from backfill_pipeline.domain.grain import day_after_chunk
+from backfill_pipeline.domain.sessions import Sessions, load_sessions
+from backfill_pipeline.domain.timeframe import INTRADAY
+from backfill_pipeline.domain.windows import Window
+from backfill_pipeline.providers.base import Answer, Request
+from backfill_pipeline.providers.synthetic import SyntheticProvider
+from backfill_pipeline.reading import read_bars
+from backfill_pipeline.steps.ingest import fetch, ingest
+from backfill_pipeline.steps.warehouse import Subject, Warehouse
+from backfill_pipeline.storage.calendars import store_sessions
+from backfill_pipeline.storage.status import write_status
+from backfill_pipeline.storage.symbols import add_symbol, get_instruments
+
+from .database import market_database
+from .figures import Figure
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+FIRST = date(2024, 1, 2)
+# What a read_bars frame is made of, less the symbol.
+READ_COLUMNS = "ts, session, open, high, low, close, volume, coalesce(vwap, 'NaN'), coalesce(trades, -1), final"
+
+
+class _Memory(SyntheticProvider):
+    """Answers drawn beforehand, so that only storing is timed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[tuple[str, Window], list[Answer]] = {}
+
+    def draw(self, request: Request) -> int:
+        pieces = list(super().fetch(request, NOW))
+        self.answers[request.instrument.symbol, request.window] = pieces
+        return sum(len(piece.bars) for piece in pieces)
+
+    def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:  # noqa: ARG002
+        return iter(self.answers[request.instrument.symbol, request.window])
+
+
+@dataclass(frozen=True, eq=False)
+class _Workload:
+    """Windows of whole sessions (a quarter at most, as a run cuts them) of every symbol."""
+
+    warehouse: Warehouse
+    windows: list[tuple[Subject, list[date]]]
+    rows: int
+
+    def store(self) -> None:
+        conn = self.warehouse.conn
+        for subject, days in self.windows:
+            for answer in fetch(self.warehouse, subject, days):
+                with conn:
+                    done = ingest(self.warehouse, subject, answer)
+                    write_status(conn, subject.instrument.symbol_id, "1m", done.statuses, NOW)
+
+
+def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
+    provider = _Memory()
+    sessions = load_sessions("XNYS", date(2027, 12, 31))
+    store_sessions(conn, sessions)
+    names = [f"S{number:03d}" for number in range(symbols)]
+    with conn:
+        for name in names:
+            add_symbol(conn, name, "stock", "XNYS")
+    begin = sessions.rows_between(FIRST, FIRST).start
+    count = int(np.searchsorted(np.cumsum(sessions.expected_1m[begin:]), rows // symbols))
+    windows = []
+    total = 0
+    for instrument in get_instruments(conn, names).values():
+        subject = Subject(instrument, INTRADAY, sessions)
+        for low, high in _quarters(sessions, begin, begin + count):
+            window = Window(int(sessions.day_start[low]), int(sessions.day_end[high - 1]))
+            total += provider.draw(Request(instrument, "1m", window, sessions))
+            windows.append((subject, [day.astype(object) for day in sessions.session[low:high]]))
+    conn.commit()
+    return _Workload(Warehouse(conn, provider, lambda: NOW), windows, total)
+
+
+def _quarters(sessions: Sessions, low: int, high: int) -> Iterator[tuple[int, int]]:
+    while low < high:
+        after = np.datetime64(day_after_chunk(sessions.session[low].astype(object), 3), "D")
+        end = min(high, int(np.searchsorted(sessions.session, after)))
+        yield low, end
+        low = end
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _copied(conn: Connection) -> bytes:
+    buffer = io.BytesIO()
+    with conn.cursor() as cursor:
+        cursor.copy_expert(
+            "COPY (SELECT * FROM bars ORDER BY symbol_id, timeframe, ts) TO STDOUT (FORMAT binary)", buffer
+        )
+    conn.commit()
+    return buffer.getvalue()
+
+
+def _raw_copy(conn: Connection, stream: bytes) -> None:
+    with conn, conn.cursor() as cursor:
+        cursor.copy_expert("COPY peer FROM STDIN (FORMAT binary)", io.BytesIO(stream), size=1 << 20)
+
+
+def _raw_read(conn: Connection, symbols: Sequence[int]) -> int:
+    rows = 0
+    dtype = np.dtype(
+        [("n", ">i2"), ("l0", ">i4"), ("ts", ">i8"), ("l1", ">i4"), ("session", ">i4")]
+        + [item for k in range(6) for item in ((f"l{k + 2}", ">i4"), (f"v{k}", ">f8"))]
+        + [("l8", ">i4"), ("trades", ">i4"), ("l9", ">i4"), ("final", "u1")]
+    )
+    for symbol_id in symbols:
+        buffer = io.BytesIO()
+        with conn.cursor() as cursor:
+            cursor.copy_expert(
+                f"COPY (SELECT {READ_COLUMNS} FROM bars WHERE symbol_id = {symbol_id} AND timeframe = '1m'"
+                " AND segment = 'regular' ORDER BY ts) TO STDOUT (FORMAT binary)",
+                buffer,
+            )
+        rows += len(np.frombuffer(buffer.getbuffer()[19:-2], dtype=dtype))
+    conn.commit()
+    return rows
+
+
+def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
+    """Ratios of medians, both sides in turn: storing new bars, storing them again, reading them."""
+    with market_database() as (url, conn):
+        work = _workload(conn, 10, rows)
+        work.store()
+        stream = _copied(conn)
+        with conn, conn.cursor() as cursor:
+            cursor.execute("CREATE TABLE peer (LIKE bars INCLUDING ALL)")
+        raw, new, again, read, raw_read = [], [], [], [], []
+        log = 0
+        ids = sorted({subject.instrument.symbol_id for subject, _ in work.windows})
+        names = sorted({subject.instrument.symbol for subject, _ in work.windows})
+        for _ in range(repeats):
+            with conn, conn.cursor() as cursor:
+                cursor.execute("TRUNCATE peer, bars, coverage, session_status")
+            raw.append(_seconds(lambda: _raw_copy(conn, stream)))
+            with conn, conn.cursor() as cursor:
+                cursor.execute("TRUNCATE peer")
+            new.append(_seconds(work.store))
+            before = _wal_bytes(conn)
+            again.append(_seconds(work.store))
+            log = _wal_bytes(conn) - before
+            read.append(_seconds(lambda: read_bars(names, "1m", FIRST, NOW.date(), on_incomplete="ignore", url=url)))
+            raw_read.append(_seconds(lambda: _raw_read(conn, ids)))
+    copied = statistics.median(raw)
+    return [
+        Figure("ingest of new bars, rate / raw COPY's", copied / statistics.median(new), 0.8, "at least"),
+        Figure("ingest of the same bars, rate / raw COPY's", copied / statistics.median(again), 1.0, "at least"),
+        Figure("ingest of the same bars, WAL bytes per bar", log / work.rows, 1.0),
+        Figure("raw COPY, thousand bars a second", work.rows / copied / 1000, None),
+        Figure("read_bars, time / (COPY + frombuffer)", statistics.median(read) / statistics.median(raw_read), 1.3),
+    ]
+
+
+def _wal_bytes(conn: Connection) -> int:
+    """WAL that this connection has written: autovacuum writes some of its own meanwhile. Needs PostgreSQL 18."""
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT wal_bytes FROM pg_stat_get_backend_wal(pg_backend_pid())")
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
