@@ -51,6 +51,7 @@ def demo(
     environment = prepare_environment(demo_settings())
     if ui:
         serve(environment, port)
+        return
     _register(environment)
     out.print(f"AAPL minutes of {FIRST_MINUTES} to {LAST_MINUTES} …")
     good = _run(environment, ["AAPL"], ["1m"], FIRST_MINUTES, LAST_MINUTES)
