@@ -5,14 +5,11 @@ from pathlib import Path
 
 import dagster as dg
 
-# backfill_policy and partition mappings of multi-partitions are marked beta: four lines a process, and nothing to do.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-from backfill_pipeline.defs.assets import chain_assets  # noqa: E402
-from backfill_pipeline.defs.jobs import pipeline_jobs  # noqa: E402
-from backfill_pipeline.defs.resources import Pipeline  # noqa: E402
-from backfill_pipeline.domain.timeframe import CHAINS  # noqa: E402
-from backfill_pipeline.settings import load_settings  # noqa: E402
+from backfill_pipeline.defs.assets import chain_assets
+from backfill_pipeline.defs.jobs import pipeline_jobs
+from backfill_pipeline.defs.resources import Pipeline
+from backfill_pipeline.domain.timeframe import CHAINS
+from backfill_pipeline.settings import load_settings
 
 
 def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
@@ -21,13 +18,16 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
     Raises SettingsError for a wrong variable.
     """
     pipeline = pipeline or Pipeline(load_settings(Path(".env")))
-    return dg.Definitions(
-        assets=[chain_assets(pipeline.settings, chain) for chain in CHAINS],
-        jobs=pipeline_jobs(),
-        resources={"pipeline": pipeline},
-        # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.
-        executor=dg.in_process_executor,
-    )
+    with warnings.catch_warnings():
+        # backfill_policy and its like are marked beta: four lines a process, and nothing to do.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.Definitions(
+            assets=[chain_assets(pipeline.settings, chain) for chain in CHAINS],
+            jobs=pipeline_jobs(),
+            resources={"pipeline": pipeline},
+            # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.
+            executor=dg.in_process_executor,
+        )
 
 
 defs = build_definitions()

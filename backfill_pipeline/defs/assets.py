@@ -10,13 +10,14 @@ from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.steps.backfill import Task
+from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
 from .descriptions import bars_description, bars_schema, features_description, features_schema
 from .partitions import chain_partitions, split_key
 from .resources import Pipeline
-from .running import asset_names, bars_asset, features_asset, run_tasks
+from .running import asset_names, bars_asset, features_asset, run_tasks, told_in_one_line
 
 
 def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
@@ -31,10 +32,9 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
     )
     def step(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.Output[None]]:
         selected = [name for name in asset_names(chain) if dg.AssetKey(name) in context.selected_asset_keys]
-        with pipeline.open() as warehouse:
-            tasks, bad = _tasks(warehouse, chain, context.partition_keys, ask=bars_asset(chain.base) in selected)
-            work = run_tasks(context, pipeline, warehouse, [(task, selected) for task in tasks], bad)
-        context.log.info(f"{work.written} bars written, {work.removed} withdrawn, {work.features} rows of features")
+        with told_in_one_line(), pipeline.open() as warehouse:
+            tasks, refused = _tasks(warehouse, chain, _keys(context), ask=bars_asset(chain.base) in selected)
+            run_tasks(context, pipeline, warehouse, [(task, selected) for task in tasks], refused)
         yield from ()
 
     return step
@@ -67,26 +67,29 @@ def _specs(chain: Chain) -> list[dg.AssetSpec]:
     return specs
 
 
+def _keys(context: dg.AssetExecutionContext) -> list[str]:
+    """The run's partition keys. Raises RequestError for a run without any."""
+    partitioned = context.has_partition_key or context.has_partition_key_range
+    keys = list(context.partition_keys) if partitioned else []
+    if keys:
+        return keys
+    why = "its range is reversed" if partitioned else "it has no tags dagster/asset_partition_range_start and …_end"
+    raise RequestError(f"this run has no partitions: {why}; a key is a date and a symbol, as in 2024-03-08|AAPL")
+
+
 def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], *, ask: bool) -> tuple[list[Task], list[str]]:
-    """One task per symbol of the run's keys; symbols that are not registered, as failures. Raises dagster's Failure
-    for a run without keys.
-    """
-    if not keys:
-        raise dg.Failure(
-            "this run has no partitions: is its range reversed, or its symbol unknown?", allow_retries=False
-        )
+    """One task per symbol of the keys, and a line for each symbol that is not registered: it stops no other."""
     periods: dict[str, list[Period]] = {}
     for key in keys:
         symbol, period = split_key(str(key), warehouse.grain(chain))
         periods.setdefault(symbol, []).append(period)
-    tasks, bad = [], []
+    tasks, refused = [], []
     for symbol, of_symbol in periods.items():
         try:
-            instrument = get_instruments(warehouse.conn, [symbol])[symbol]
+            with warehouse.conn:
+                instrument = get_instruments(warehouse.conn, [symbol])[symbol]
         except UnknownSymbolError as error:
-            bad.append(str(error))
-            continue
-        finally:
-            warehouse.conn.rollback()
-        tasks.append(Task(instrument, chain, tuple(sorted(of_symbol)), ask=ask))
-    return tasks, bad
+            refused.append(str(error))
+        else:
+            tasks.append(Task(instrument, chain, tuple(sorted(of_symbol)), ask=ask))
+    return tasks, refused

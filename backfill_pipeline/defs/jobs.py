@@ -1,7 +1,6 @@
 """The jobs: a chain by partitions, both chains by plain config (the door for a shell), and registering symbols."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,33 +8,19 @@ import dagster as dg
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import CHAINS
-from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.steps.backfill import Task, prepare, survey, tasks_of, without
 from backfill_pipeline.steps.register import Registration, parse_registration, register
 from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
 from backfill_pipeline.steps.warehouse import Warehouse
-from backfill_pipeline.storage.connection import DatabaseError
-from backfill_pipeline.storage.symbols import UnknownSymbolError
+from backfill_pipeline.storage.symbols import list_symbols
 
 from .bookkeeping import plan, recorded
 from .partitions import key_of, symbol_dimension
 from .resources import Pipeline
-from .running import asset_names, run_tasks
-
-# What a person can cause, and reads about in one line.
-USER_ERRORS = (RequestError, UnknownSymbolError, DatabaseError, ProviderError)
+from .running import asset_names, run_tasks, told_in_one_line
 
 _TEXTS = dg.Array(dg.Any)  # checked by us: YAML turns NO and 1e5 into other types, and Dagster would not say to quote
 _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """A person's mistake ends the step as Dagster's Failure with that line."""
-    try:
-        yield
-    except USER_ERRORS as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 @dg.op(
@@ -88,6 +73,7 @@ def open_work(
     is wanted and its symbols to the chains' partitions. Raises one-line errors.
     """
     tasks = tasks_of(warehouse, request, pipeline.starts)
+    _refuse_removed(warehouse, request.symbols)
     for chain in request.chains:
         _add_partitions(instance, symbol_dimension(chain), request.symbols)
     left, unserved = [], []
@@ -103,6 +89,14 @@ def open_work(
         if rest.periods:
             left.append(rest)
     return OpenWork(tuple(left), tuple(unserved))
+
+
+def _refuse_removed(warehouse: Warehouse, symbols: Sequence[str]) -> None:
+    with warehouse.conn:
+        removed = {r.instrument.symbol for r in list_symbols(warehouse.conn) if not r.active}.intersection(symbols)
+    if removed:
+        names = " ".join(sorted(removed))
+        raise RequestError(f"{names}: removed, and so no longer followed; add again: backfill symbols add {names}")
 
 
 def _green(instance: dg.DagsterInstance, task: Task, complete: Sequence[Period]) -> list[Period]:

@@ -8,20 +8,14 @@ from backfill_pipeline.domain.grain import KEY_FORMAT, Grain, Period, parse_key
 from backfill_pipeline.domain.timeframe import Chain
 from backfill_pipeline.settings import Settings
 
+from .resources import first_day, grain_of
+
 SYMBOL, DATE = "symbol", "date"
 
 
 def symbol_dimension(chain: Chain) -> str:
     """The name of the chain's dynamic partitions."""
     return f"{chain.name}_symbol"
-
-
-def first_day(settings: Settings, chain: Chain) -> date:
-    return settings.intraday_start if chain.base == "1m" else settings.daily_start
-
-
-def grain_of(settings: Settings, chain: Chain) -> Grain:
-    return settings.intraday_grain if chain.base == "1m" else settings.daily_grain
 
 
 def chain_partitions(settings: Settings, chain: Chain) -> dg.MultiPartitionsDefinition:

@@ -1,4 +1,4 @@
-"""The pipeline as a resource: opens the warehouse that steps work in."""
+"""The pipeline as a resource: opens the warehouse that steps work in. No Dagster, so that commands start fast."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -6,22 +6,46 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Protocol
 
-from backfill_pipeline.domain.grain import period_of
+from backfill_pipeline.domain.grain import Grain, period_of
+from backfill_pipeline.domain.sessions import UnknownCalendarError
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.providers.router import choose_provider
-from backfill_pipeline.settings import Settings
+from backfill_pipeline.settings import Settings, SettingsError
 from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
-from backfill_pipeline.storage.connection import connect
+from backfill_pipeline.storage.connection import DatabaseError, connect
 from backfill_pipeline.storage.databases import open_databases
+from backfill_pipeline.storage.migrations import MigrationError
+from backfill_pipeline.storage.server import ServerError
+from backfill_pipeline.storage.symbols import UnknownSymbolError
 
-from .partitions import first_day, grain_of
+# What a person can cause, and reads about in one line, in the UI and in a shell alike.
+USER_ERRORS = (
+    DatabaseError,
+    MigrationError,
+    ProviderError,
+    RequestError,
+    ServerError,
+    SettingsError,
+    UnknownCalendarError,
+    UnknownSymbolError,
+)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def first_day(settings: Settings, chain: Chain) -> date:
+    return settings.intraday_start if chain.base == "1m" else settings.daily_start
+
+
+def grain_of(settings: Settings, chain: Chain) -> Grain:
+    return settings.intraday_grain if chain.base == "1m" else settings.daily_grain
 
 
 class Listener(Protocol):
@@ -31,7 +55,7 @@ class Listener(Protocol):
         """A partition is settled."""
 
     def finished(self, work: Work) -> None:
-        """All tasks of a run are through; called before it fails for what is missing."""
+        """The run is through all its tasks, or an error stopped it; called before it fails for what is missing."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +70,10 @@ class Pipeline:
     @contextmanager
     def open(self) -> Iterator[Warehouse]:
         """A warehouse on the migrated database, started if it is the embedded one. Raises one-line errors."""
+        provider = self.provider or choose_provider(self.settings)
         databases = open_databases(self.settings)
         with closing(connect(databases.market_url)) as conn:
-            yield Warehouse(
-                conn,
-                self.provider or choose_provider(self.settings),
-                self.now,
-                self.settings.intraday_grain,
-                self.settings.daily_grain,
-            )
+            yield Warehouse(conn, provider, self.now, self.settings.intraday_grain, self.settings.daily_grain)
 
     @property
     def starts(self) -> dict[str, date]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
@@ -16,7 +16,7 @@ from .instruments import Instrument
 from .resample import bucket_starts
 from .sessions import REGULAR, Sessions
 from .timeframe import LENGTH, Base, Timeframe
-from .windows import MINUTE, to_micros
+from .windows import MINUTE, Window, intersect, subtract, to_datetime, to_micros, union
 
 Rows = npt.NDArray[np.int64]
 State = Literal["complete", "incomplete", "in progress", "not served"]
@@ -29,7 +29,8 @@ CORRECTION_SESSIONS = 2
 class SessionStatus:
     """Counts of base bars of one session: expected = stored + sum(explained) + missing.
 
-    `derived`: regular bars stored and whole, by derived timeframe. `provider` None: nothing was asked.
+    `derived`: regular bars stored and whole, by derived timeframe. `provider` None: nothing was asked. `due_at`: when
+    what is explained as not due stops being so; None where nothing is.
     """
 
     session: date
@@ -39,6 +40,7 @@ class SessionStatus:
     missing: int
     derived: Mapping[str, int]
     provider: str | None
+    due_at: datetime | None = None
 
     @property
     def not_due(self) -> int:
@@ -48,9 +50,6 @@ class SessionStatus:
     def complete(self) -> bool:
         return self.missing == 0 and self.not_due == 0
 
-    def with_derived(self, derived: Mapping[str, int]) -> SessionStatus:
-        return replace(self, derived=derived)
-
 
 def is_final(sessions: Sessions, now: datetime) -> npt.NDArray[np.bool_]:
     """Per session: closed, and its correction window has passed."""
@@ -59,8 +58,8 @@ def is_final(sessions: Sessions, now: datetime) -> npt.NDArray[np.bool_]:
 
 
 def latest_begun(sessions: Sessions, now: datetime) -> date:
-    """The newest session whose first segment has opened."""
-    latest: date = sessions.session[np.searchsorted(sessions.pre_open, to_micros(now), side="right") - 1].astype(object)
+    """The newest session whose first segment opened before `now`: at the very opening there is nothing to ask for."""
+    latest: date = sessions.session[np.searchsorted(sessions.pre_open, to_micros(now)) - 1].astype(object)
     return latest
 
 
@@ -81,46 +80,60 @@ def judge(
     present: Rows,
     *,
     listed: npt.NDArray[np.bool_],
-    due: npt.NDArray[np.bool_],
+    due_at: Micros,
+    now: datetime,
     provider: str | None,
 ) -> list[SessionStatus]:
     """The status of the sessions `rows`, of which a settled or provisional answer gave regular bars in rows `present`.
 
-    `present`: the session row of each regular base bar that an answer vouches for. `listed`, `due`: per session of the
-    calendar. What is absent is explained by the lifetime or by not being due; everything else is missing.
+    `present`: the session row of each regular base bar that an answer vouches for. `listed`, `due_at`: per session of
+    the calendar. What is absent is explained by the lifetime or by not being due; everything else is missing.
     """
+    due = due_at <= to_micros(now)
     expected = expected_per_session(sessions, timeframe)[rows]
     stored = np.bincount(present, minlength=len(sessions))[rows] if len(present) else np.zeros_like(expected)
     absent = expected - stored
     statuses = []
     for i, row in enumerate(rows.tolist()):
         explained: dict[str, int] = {}
+        until: datetime | None = None
         missing = int(absent[i])
         if missing and not listed[row]:
             explained["not_listed"], missing = missing, 0
         elif missing and not due[row]:
-            explained["not_due"], missing = missing, 0
+            explained["not_due"], missing, until = missing, 0, to_datetime(int(due_at[row]))
         session = sessions.session[row].astype(object)
-        statuses.append(SessionStatus(session, int(expected[i]), int(stored[i]), explained, missing, {}, provider))
+        counts = int(expected[i]), int(stored[i]), explained, missing
+        statuses.append(SessionStatus(session, *counts, {}, provider, until))
     return statuses
 
 
-def open_minutes(sessions: Sessions, rows: Rows, statuses: Sequence[SessionStatus], present_ts: Micros) -> Micros:
-    """Regular minutes of the incomplete sessions among `rows` that no answer brought. Ascending microseconds UTC."""
+def open_minutes(
+    sessions: Sessions, rows: Rows, statuses: Sequence[SessionStatus], vouched: Sequence[Window], present_ts: Micros
+) -> Micros:
+    """Minutes of the consecutive sessions `rows` that may still get a bar. Ascending microseconds UTC.
+
+    Those about which no answer speaks (outside of `vouched`), and the regular ones that an incomplete session lacks.
+    `present_ts`: starts of the bars that answers vouch for.
+    """
     parts = sessions.parts
-    pieces: list[Micros] = []
-    for row, status in zip(rows.tolist(), statuses, strict=True):
-        if status.complete:
-            continue
-        low, high = np.searchsorted(parts.row, [row, row + 1])
-        pieces += [
-            np.arange(parts.start[p], parts.end[p], MINUTE, dtype=np.int64)
-            for p in range(int(low), int(high))
-            if parts.segment[p] == REGULAR
-        ]
-    if not pieces:
+    if not len(rows):
         return np.zeros(0, dtype=np.int64)
-    return np.setdiff1d(np.concatenate(pieces), present_ts, assume_unique=True)
+    low, high = np.searchsorted(parts.row, [rows[0], rows[-1] + 1]).tolist()
+    incomplete = np.zeros(len(sessions), dtype=bool)
+    incomplete[rows] = [not status.complete for status in statuses]
+    doubtful = [
+        Window(int(parts.start[p]), int(parts.end[p]))
+        for p in range(low, high)
+        if parts.segment[p] == REGULAR and incomplete[parts.row[p]]
+    ]
+    days = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
+    trading = [Window(int(parts.start[p]), int(parts.end[p])) for p in range(low, high)]
+    windows = union([*doubtful, *intersect(subtract([days], vouched), trading)])
+    if not windows:
+        return np.zeros(0, dtype=np.int64)
+    minutes = [np.arange(w.start - w.start % MINUTE, w.end, MINUTE, dtype=np.int64) for w in windows]
+    return np.setdiff1d(np.concatenate(minutes), present_ts)
 
 
 def is_whole(bucket_ts: Micros, timeframe: Timeframe, sessions: Sessions, open_ts: Micros) -> npt.NDArray[np.bool_]:
@@ -133,16 +146,15 @@ def is_whole(bucket_ts: Micros, timeframe: Timeframe, sessions: Sessions, open_t
 
 
 def state_of(wanted: Mapping[date, bool], statuses: Mapping[date, SessionStatus], *, has_sessions: bool) -> State:
-    """The state of a partition. `wanted`: its wanted and servable sessions, True where begun; `has_sessions`: whether
+    """The state of a partition. `wanted`: its wanted and servable sessions, True where due; `has_sessions`: whether
     the calendar has any in its window.
 
     complete: every wanted session is due and complete, or there is nothing to trade on its days.
     """
     if not wanted:
         return "not served" if has_sessions else "complete"
-    known = [statuses.get(session) for session, begun in wanted.items() if begun]
-    if any(status is None or status.missing for status in known):
-        return "incomplete"
-    if len(known) < len(wanted) or any(status is not None and status.not_due for status in known):
-        return "in progress"
-    return "complete"
+    for session, due in wanted.items():
+        status = statuses.get(session)
+        if due and (status is None or not status.complete):
+            return "incomplete"
+    return "complete" if all(wanted.values()) else "in progress"

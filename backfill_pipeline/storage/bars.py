@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Literal
 from backfill_pipeline.domain.bars import UNKNOWN_TRADES, Bars
 from backfill_pipeline.domain.sessions import REGULAR, SEGMENTS
 from backfill_pipeline.domain.timeframe import Timeframe
-from backfill_pipeline.domain.windows import to_datetime
+from backfill_pipeline.domain.windows import Window, to_datetime
 
 from .copying import Coded, Column
 from .rows import Changes, Key, Table, array_literal, read_rows, replace_rows
@@ -28,6 +28,12 @@ class StoredBars:
     bars: Bars
     session: npt.NDArray[np.datetime64]
     segment: npt.NDArray[np.int8]
+
+    def between(self, window: Window) -> StoredBars:
+        """Those that start in `window`; the bars must be ascending."""
+        low, high = np.searchsorted(self.bars.ts, [window.start, window.end])
+        chosen = slice(int(low), int(high))
+        return StoredBars(self.bars.take(chosen), self.session[chosen], self.segment[chosen])
 
 
 def _table(provider: str) -> Table:
