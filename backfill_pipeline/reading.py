@@ -6,23 +6,36 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from backfill_pipeline.domain.adjust import Split, apply_factors, split_factors
+from backfill_pipeline.database_urls import canonical_url
+from backfill_pipeline.domain.adjust import apply_factors, split_factors
 from backfill_pipeline.domain.completeness import is_listed
 from backfill_pipeline.domain.grid import true_ends
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.sessions import SEGMENTS, Segment, Sessions, horizon, load_sessions
-from backfill_pipeline.domain.timeframe import Timeframe, chain_of, parse_timeframe
+from backfill_pipeline.domain.timeframe import Timeframe, chain_of
 from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.reading_arguments import (
+    Adjust,
+    Day,
+    Label,
+    OnIncomplete,
+    Range,
+    Splits,
+    check,
+    check_date,
+    check_names,
+    check_range,
+    splits_by_symbol,
+)
 from backfill_pipeline.settings import load_settings
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.databases import open_databases
@@ -34,11 +47,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 
-Adjust = Literal["none", "splits", "all"]
-Label = Literal["start", "end"]
-OnIncomplete = Literal["warn", "raise", "ignore"]
-Splits = Mapping[str, Sequence[Split]] | Sequence[Split]
-
 
 class IncompleteWarning(UserWarning):
     """Part of what was read is missing; the text names the sessions and the command that repairs them."""
@@ -48,24 +56,15 @@ class IncompleteError(LookupError):
     """The same, asked for as an error."""
 
 
-@dataclass(frozen=True)
-class _Range:
-    """Session dates, both included, or an exact half-open window of bar starts."""
-
-    first: date
-    last: date
-    exact: Window | None
-
-
 def read_bars(
     symbols: str | Sequence[str],
     timeframe: str,
-    start: str | date | datetime,
-    end: str | date | datetime,
+    start: Day | datetime,
+    end: Day | datetime,
     *,
     segment: Segment | Literal["all"] = "regular",
     adjust: Adjust = "none",
-    as_of: date | None = None,
+    as_of: Day | None = None,
     splits: Splits | None = None,
     tz: str = "UTC",
     label: Label = "start",
@@ -88,19 +87,21 @@ def read_bars(
     """
     import pandas as pd
 
-    frame = _check(timeframe, adjust, label, on_incomplete)
+    frame = check(timeframe, adjust, label, on_incomplete, tz)
     if segment not in (*SEGMENTS, "all"):
         raise ValueError(f"segment {segment!r} is not known; use one of {' '.join(SEGMENTS)} all")
-    wanted = _range(start, end)
+    wanted, names = check_range(start, end), check_names(symbols)
+    basis = None if as_of is None else check_date("as_of", as_of)
+    by_symbol = splits_by_symbol(splits, names, adjust)
     with _open(url) as conn:
         pieces = []
-        for instrument, sessions in _subjects(conn, symbols):
+        for instrument, sessions in _subjects(conn, names):
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
-            window = _window(wanted, sessions, frame)
+            window = _window(wanted, sessions)
             columns = bar_columns(conn, instrument.symbol_id, frame, window, None if segment == "all" else segment)
             if adjust != "none":
-                own = _splits_of(splits, instrument.symbol, symbols, adjust)
-                columns = apply_factors(columns, split_factors(columns["session"].astype("datetime64[D]"), own, as_of))
+                days = columns["session"].astype("datetime64[D]")
+                columns = apply_factors(columns, split_factors(days, by_symbol.get(instrument.symbol, ()), basis))
             if segment == "all":
                 columns["segment"] = _segments(columns, sessions, frame)
             pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
@@ -116,11 +117,11 @@ def read_bars(
 def read_features(
     symbols: str | Sequence[str],
     timeframe: str,
-    start: str | date | datetime,
-    end: str | date | datetime,
+    start: Day | datetime,
+    end: Day | datetime,
     *,
     adjust: Adjust = "none",
-    as_of: date | None = None,
+    as_of: Day | None = None,
     splits: Splits | None = None,
     tz: str = "UTC",
     label: Label = "start",
@@ -130,72 +131,48 @@ def read_features(
     """Features of regular bars; arguments and errors as in `read_bars`.
 
     Columns: symbol (category), ts (datetime64[us, tz]) and the features of the data dictionary (float64, NaN for
-    NULL). With `adjust`, those in price units are rescaled as prices are.
+    NULL). With `adjust`, those in price units are rescaled as prices are; a window over a split that was not known
+    when the features were computed (all that `splits` gives) still mixes both bases.
     """
-    frame = _check(timeframe, adjust, label, on_incomplete)
-    wanted = _range(start, end)
+    frame = check(timeframe, adjust, label, on_incomplete, tz)
+    wanted, names = check_range(start, end), check_names(symbols)
+    basis = None if as_of is None else check_date("as_of", as_of)
+    by_symbol = splits_by_symbol(splits, names, adjust)
     with _open(url) as conn:
         pieces = []
-        for instrument, sessions in _subjects(conn, symbols):
+        for instrument, sessions in _subjects(conn, names):
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
-            columns = feature_columns(conn, instrument.symbol_id, frame, _window(wanted, sessions, frame))
+            columns = feature_columns(conn, instrument.symbol_id, frame, _window(wanted, sessions))
             if adjust != "none":
-                own = _splits_of(splits, instrument.symbol, symbols, adjust)
-                session = _session_of(columns["ts"].astype(np.int64), sessions)
-                columns = apply_factors(columns, split_factors(session, own, as_of))
+                days = _session_of(columns["ts"].astype(np.int64), sessions)
+                columns = apply_factors(columns, split_factors(days, by_symbol.get(instrument.symbol, ()), basis))
             pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
     return _frame(pieces, tz)
 
 
-def _check(timeframe: str, adjust: str, label: str, on_incomplete: str) -> Timeframe:
-    for name, value, known in (
-        ("adjust", adjust, ("none", "splits", "all")),
-        ("label", label, ("start", "end")),
-        ("on_incomplete", on_incomplete, ("warn", "raise", "ignore")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} {value!r} is not known; use one of {' '.join(known)}")
-    return parse_timeframe(timeframe)
-
-
-def _range(start: str | date | datetime, end: str | date | datetime) -> _Range:
-    if isinstance(start, datetime) and isinstance(end, datetime):
-        window = Window(to_micros(start), to_micros(end))
-        return _Range(start.astimezone(UTC).date(), end.astimezone(UTC).date(), window)
-    first, last = _date("start", start), _date("end", end)
-    if last < first:
-        raise ValueError(f"start {first} is after end {last}; swap them")
-    return _Range(first, last, None)
-
-
-def _date(name: str, value: str | date) -> date:
-    if isinstance(value, datetime):
-        raise ValueError(f"{name} is a datetime and its counterpart is not; give two dates or two aware datetimes")
-    if isinstance(value, date):
-        return value
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ValueError(f"{name} {value!r} is not a date; write it as 2024-03-01") from None
-
-
 @contextmanager
 def _open(url: str | None) -> Iterator[Connection]:
-    market = url or open_databases(load_settings(Path(".env"))).market_url
+    market = canonical_url(url) if url else open_databases(load_settings(Path(".env"))).market_url
     with closing(connect(market, application_name="backfill read")) as conn:
         yield conn
 
 
-def _subjects(conn: Connection, symbols: str | Sequence[str]) -> list[tuple[Instrument, Sessions]]:
-    names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+def _subjects(conn: Connection, names: Sequence[str]) -> list[tuple[Instrument, Sessions]]:
     last = horizon(datetime.now(UTC).date())
     return [(i, load_sessions(i.calendar, last)) for i in get_instruments(conn, names).values()]
 
 
-def _window(wanted: _Range, sessions: Sessions, timeframe: Timeframe) -> Window:
+def _window(wanted: Range, sessions: Sessions) -> Window:
     """Bar starts to read. A week belongs to a range of dates that holds its Monday."""
-    del timeframe
     return wanted.exact or sessions.days_window(wanted.first, wanted.last)
+
+
+def _rows(wanted: Range, sessions: Sessions) -> slice:
+    """The sessions that trade in the range."""
+    if wanted.exact is None:
+        return sessions.rows_between(wanted.first, wanted.last)
+    low = np.searchsorted(sessions.post_close, wanted.exact.start, side="right")
+    return slice(int(low), int(np.searchsorted(sessions.pre_open, wanted.exact.end)))
 
 
 def _guard(
@@ -203,18 +180,20 @@ def _guard(
     instrument: Instrument,
     sessions: Sessions,
     timeframe: Timeframe,
-    wanted: _Range,
+    wanted: Range,
     on_incomplete: OnIncomplete,
 ) -> None:
     """Warn or raise for sessions in range that are over and not known to be complete."""
     if on_incomplete == "ignore":
         return
     base = chain_of(timeframe).base
-    rows = sessions.rows_between(wanted.first, wanted.last)
+    rows = _rows(wanted, sessions)
     over = is_listed(sessions, instrument)[rows] & (sessions.post_close[rows] <= to_micros(datetime.now(UTC)))
     days = [day.astype(object) for day in sessions.session[rows][over]]
-    known = read_status(conn, instrument.symbol_id, base, wanted.first, wanted.last)
-    open_days = [day for day in days if day not in known or known[day].missing]
+    if not days:
+        return
+    known = read_status(conn, instrument.symbol_id, base, days[0], days[-1])
+    open_days = [day for day in days if day not in known or not known[day].complete]
     if not open_days:
         return
     first, last = open_days[0], open_days[-1]
@@ -225,18 +204,6 @@ def _guard(
     if on_incomplete == "raise":
         raise IncompleteError(text)
     warnings.warn(text, IncompleteWarning, stacklevel=3)
-
-
-def _splits_of(splits: Splits | None, symbol: str, symbols: str | Sequence[str], adjust: Adjust) -> Sequence[Split]:
-    if adjust == "all":
-        raise ValueError("adjust='all' needs dividends, which are not stored yet; use adjust='splits' with splits=…")
-    if splits is None:
-        raise ValueError("adjust='splits' needs them: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
-    if isinstance(splits, Mapping):
-        return splits.get(symbol, ())
-    if not isinstance(symbols, str) and len(symbols) > 1:
-        raise ValueError("several symbols need splits by symbol: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
-    return splits
 
 
 def _session_of(ts: npt.NDArray[np.int64], sessions: Sessions) -> npt.NDArray[np.datetime64]:

@@ -127,7 +127,7 @@ CREATE TABLE coverage (
 CREATE INDEX coverage_key ON coverage (symbol_id, timeframe);
 
 -- One row per symbol, base timeframe and session that was looked at. expected = stored + explained + missing, in base
--- bars; derived: regular bars of each derived timeframe that are stored and whole.
+-- bars; derived: regular bars of each derived timeframe that are stored and whole; due_at: when explained not_due ends.
 CREATE TABLE session_status (
     symbol_id  integer NOT NULL REFERENCES symbols ON DELETE CASCADE,
     timeframe  timeframe NOT NULL CHECK (timeframe IN ('1m', '1d')),
@@ -138,6 +138,7 @@ CREATE TABLE session_status (
     missing    integer NOT NULL,
     derived    jsonb NOT NULL,
     provider   text,
+    due_at     timestamptz,
     checked_at timestamptz NOT NULL,
     PRIMARY KEY (symbol_id, timeframe, session)
 );

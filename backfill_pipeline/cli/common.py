@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 # Wider than rich's 80 columns where there is no terminal to ask: a file or a pipe has no right edge.
 _COLUMNS = None if sys.stdout.isatty() else 120
-out = Console(highlight=False, soft_wrap=True, width=_COLUMNS)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Texts hold symbols and URLs: no [markup] and no :emoji: is read in them.
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+out = Console(width=_COLUMNS, **_PLAIN)
+err = Console(stderr=True, **_PLAIN)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -64,7 +66,9 @@ def prepare_environment(settings: Settings) -> Environment:
         "DAGSTER_HOME": str(_dagster_home(databases.home)),
         "DAGSTER_DATABASE_URL": sqlalchemy_url(databases.dagster_url),
     }
-    if not databases.embedded:
+    if databases.embedded:
+        os.environ.pop("DATABASE_URL", None)  # the demonstration has its own, whatever the environment says
+    else:
         variables["DATABASE_URL"] = databases.market_url
     os.environ.update(variables)
     return Environment(settings, databases, variables)
@@ -91,6 +95,16 @@ def dagster_instance(environment: Environment) -> Iterator[dg.DagsterInstance]:
 
     with dg.DagsterInstance.from_config(environment.variables["DAGSTER_HOME"]) as instance:
         yield instance
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a list such as `AAPL, IBM`; empty ones are dropped."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 request`, `2 requests`, `12,345 bars`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

@@ -6,6 +6,7 @@ import shlex
 
 import typer
 
+from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.server import reachable_home
 from backfill_pipeline.storage.server import status as server_status
@@ -42,11 +43,11 @@ def stop() -> None:
 def status(json: Json = False) -> None:
     """Whether the server runs, and where."""
     settings = settings_of_folder()
+    home, _ = reachable_home(settings.home)
     if settings.database_url is not None:
-        databases = open_databases(settings)
-        told = {"embedded": False, "running": True, "home": str(databases.home)}
+        connect(settings.database_url).close()
+        told = {"embedded": False, "running": True, "home": str(home)}
     else:
-        home, _ = reachable_home(settings.home)
         found = server_status(home)
         told = {"embedded": True, "running": found.state == "running", "home": str(home)}
     if json:
@@ -72,4 +73,4 @@ def migrate() -> None:
 def env() -> None:
     """Print the exports that a bare `dagster …` command needs: eval "$(backfill env)"."""
     for name, value in prepare_environment(settings_of_folder()).variables.items():
-        out.print(f"export {name}={shlex.quote(value)}", markup=False)
+        out.print(f"export {name}={shlex.quote(value)}")

@@ -14,8 +14,9 @@ from rich.text import Text
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import TIMEFRAMES
 from backfill_pipeline.storage.status import Completeness, read_completeness
+from backfill_pipeline.storage.symbols import get_instruments, list_symbols
 
-from .common import Environment, Json, out, prepare_environment, print_json, settings_of_folder
+from .common import Environment, Json, out, prepare_environment, print_json, settings_of_folder, split_list
 
 
 def matrix(
@@ -24,7 +25,7 @@ def matrix(
 ) -> None:
     """Show how complete every symbol is in every timeframe."""
     environment = prepare_environment(settings_of_folder())
-    rows = completeness(environment, symbols.split(",") if symbols else None)
+    rows = completeness(environment, split_list(symbols) if symbols else None)
     if json:
         print_json([asdict(row) for row in rows])
     elif rows:
@@ -34,7 +35,11 @@ def matrix(
 
 
 def completeness(environment: Environment, symbols: Sequence[str] | None = None) -> list[Completeness]:
+    """Of `symbols`, or of all that are followed. Raises UnknownSymbolError."""
     with Pipeline(environment.settings).open() as warehouse:
+        if symbols is None:
+            symbols = [r.instrument.symbol for r in list_symbols(warehouse.conn) if r.active]
+        get_instruments(warehouse.conn, symbols)
         return read_completeness(warehouse.conn, symbols)
 
 
@@ -48,7 +53,7 @@ def show_matrix(rows: Sequence[Completeness]) -> None:
     for row in rows:
         by_symbol.setdefault(row.symbol, {})[row.timeframe] = row
     dates = out.width >= _WIDTH
-    title = "complete, in % of the bars that are due"
+    title = "complete, in % of the bars that are due; below it, how many are missing; · not wanted"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("symbol", no_wrap=True)
     for timeframe in TIMEFRAMES:
@@ -57,18 +62,18 @@ def show_matrix(rows: Sequence[Completeness]) -> None:
         table.add_column("wanted", no_wrap=True)
     for symbol, cells in by_symbol.items():
         wanted = [_wanted(cells)] if dates else []
-        table.add_row(Text(symbol), *(_cell(cells.get(t)) for t in TIMEFRAMES), *wanted)
+        table.add_row(symbol, *(_cell(cells.get(t)) for t in TIMEFRAMES), *wanted)
     out.print(table)
 
 
-def _cell(row: Completeness | None) -> str:
+def _cell(row: Completeness | None) -> Text:
     if row is None:
-        return "·"
+        return Text("·")
     if row.complete_pct is None:
-        return "not due"
+        return Text("not due")
     if row.missing:
-        return f"[red]{row.complete_pct:.2f}\n-{row.missing}[/red]"
-    return f"[green]{row.complete_pct:.0f}[/green]"
+        return Text(f"{min(row.complete_pct, 99.99):.2f}\n-{row.missing}", style="red")
+    return Text(f"{row.complete_pct:.0f}", style="green")
 
 
 def _wanted(cells: dict[str, Completeness]) -> str:

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from backfill_pipeline.defs.jobs import OpenWork, open_work
 from backfill_pipeline.defs.resources import Pipeline
-from backfill_pipeline.domain.timeframe import TIMEFRAMES, Chain
-from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.domain.timeframe import TIMEFRAMES
 from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
-from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.symbols import list_symbols
 
-from .common import Environment, Json, dagster_instance, err, out, prepare_environment, print_json, settings_of_folder
+from .common import (
+    Environment,
+    Json,
+    counted,
+    dagster_instance,
+    err,
+    out,
+    prepare_environment,
+    print_json,
+    settings_of_folder,
+    split_list,
+)
+from .progress import Counts, Progress
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from backfill_pipeline.defs.jobs import OpenWork
 
 # Incomplete partitions that are printed; the run's page in the UI has all of them.
 _MOST_LINES = 20
+_INTERRUPTED = "interrupted: what is stored stays; the same command goes on from there"
+_EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass
-class Report:
+class Report(Counts):
     """What a command did, as counted by itself."""
 
-    partitions: dict[str, int] = field(default_factory=dict)
-    incomplete: list[str] = field(default_factory=list)
     not_served: list[str] = field(default_factory=list)
     error: str | None = None
+    interrupted: bool = False
     run_id: str | None = None
-    asked: int = 0
-    bars_received: int = 0
-    bars_written: int = 0
-    bars_withdrawn: int = 0
-    feature_rows_written: int = 0
     seconds: float = 0.0
 
     @property
@@ -46,53 +54,8 @@ class Report:
         return not (self.incomplete or self.not_served or self.error)
 
 
-class _Progress:
-    """A bar on a terminal, a line every few seconds elsewhere. Follows runs of this process."""
-
-    def __init__(self, report: Report, total: int, *, quiet: bool) -> None:
-        self._report = report
-        self._total = total
-        self._done = 0
-        self._spoke = time.monotonic()
-        self._quiet = quiet
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=quiet or not err.is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=total)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        with self._bar:
-            yield
-
-    def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
-        self._done += 1
-        counts = self._report.partitions
-        counts[outcome.state] = counts.get(outcome.state, 0) + 1
-        if outcome.state == "incomplete":
-            self._report.incomplete.append(outcome.message)
-        elif outcome.state == "not served":
-            self._report.not_served.append(outcome.message)
-        where = f"{outcome.symbol} {chain.base} {outcome.period.key}"
-        self._bar.update(self._task, completed=self._done, description=where)
-        if not self._quiet and not err.is_terminal and time.monotonic() - self._spoke > 5:
-            err.print(f"{self._done} of {self._total} partitions, now {where}", markup=False)
-            self._spoke = time.monotonic()
-
-    def finished(self, work: Work) -> None:
-        report = self._report
-        report.asked, report.bars_received, report.bars_written = work.asked, work.received, work.written
-        report.bars_withdrawn, report.feature_rows_written = work.removed, work.features
-
-
 def run(
-    symbols: Annotated[str | None, typer.Option(help="AAPL,IBM; default: every active symbol.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="AAPL,IBM; default: every symbol that is followed.")] = None,
     timeframes: Annotated[str, typer.Option(help="Each brings its whole chain: 1m … 4h or 1d, 1w.")] = ",".join(
         TIMEFRAMES
     ),
@@ -103,25 +66,30 @@ def run(
 ) -> None:
     """Fetch, resample and enrich what is missing between two dates. Green partitions are left alone.
 
-    Killed or interrupted, the same command goes on where it stopped. Exit code 0 only if everything asked for and due
-    is complete.
+    Killed or interrupted, the same command goes on where it stopped.
+
+    Exit code 0 only if everything asked for and due is complete.
     """
-    environment = prepare_environment(settings_of_folder())
-    report = backfill(
-        environment,
-        symbols=None if symbols is None else [part for part in symbols.split(",") if part],
-        timeframes=[part.strip() for part in timeframes.split(",") if part.strip()],
-        days=days,
-        start=start,
-        end=end,
-        quiet=json,
-    )
+    try:
+        report = backfill(
+            prepare_environment(settings_of_folder()),
+            symbols=None if symbols is None else split_list(symbols),
+            timeframes=split_list(timeframes),
+            days=days,
+            start=start,
+            end=end,
+            quiet=json,
+        )
+    except KeyboardInterrupt:  # before any partition was begun
+        report = Report(error=_INTERRUPTED, interrupted=True)
     if json:
         print_json({**asdict(report), "complete": report.good})
     else:
         tell(report)
+        if report.good:
+            out.print("next: backfill matrix, or backfill ui")
     if not report.good:
-        raise typer.Exit(1)
+        raise typer.Exit(_EXIT_INTERRUPTED if report.interrupted else 1)
 
 
 def backfill(
@@ -135,6 +103,8 @@ def backfill(
     quiet: bool = False,
 ) -> Report:
     """Run `master_backfill` in this process for what is not green. Raises one-line errors for wrong arguments."""
+    from backfill_pipeline.defs.jobs import open_work
+
     report = Report()
     began = time.monotonic()
     pipeline = Pipeline(environment.settings)
@@ -158,11 +128,17 @@ def _active(conn: Any) -> list[str]:
 
 
 def _execute(
-    environment: Environment, instance: Any, request: BackfillRequest, work: OpenWork, report: Report, *, quiet: bool
+    environment: Environment,
+    instance: dg.DagsterInstance,
+    request: BackfillRequest,
+    work: OpenWork,
+    report: Report,
+    *,
+    quiet: bool,
 ) -> None:
     from backfill_pipeline.definitions import build_definitions
 
-    progress = _Progress(report, sum(len(task.periods) for task in work.tasks), quiet=quiet)
+    progress = Progress(report, sum(len(task.periods) for task in work.tasks), quiet=quiet)
     definitions = build_definitions(Pipeline(environment.settings, listener=progress))
     config = {
         "symbols": list(request.symbols),
@@ -171,53 +147,58 @@ def _execute(
         "end": request.end.isoformat(),
     }
     with progress.shown():
-        try:
-            result = definitions.resolve_job_def("master_backfill").execute_in_process(
-                run_config={
-                    "ops": {"master_backfill": {"config": config}},
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                },
-                instance=instance,
-                raise_on_error=False,
-            )
-        except KeyboardInterrupt:
-            report.error = "interrupted: what is counted as complete is stored; the same command goes on from there"
-            return
+        result = definitions.resolve_job_def("master_backfill").execute_in_process(
+            run_config={
+                "ops": {"master_backfill": {"config": config}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            instance=instance,
+            raise_on_error=False,
+        )
     report.run_id = result.run_id
-    if not result.success and not report.incomplete:
-        report.error = _failure_line(result)
+    if not result.success:
+        _explain(result, report)
 
 
-def _failure_line(result: Any) -> str:
-    """The innermost reason of a failed run, in one line."""
+def _explain(result: dg.ExecuteInProcessResult, report: Report) -> None:
+    """Say in one line why a run failed, unless it is for the incomplete partitions that the report names."""
     for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return str(data.user_failure_data.description)
-            error = data.error.cause or data.error
-            return str(error.message).strip().splitlines()[0]
-    return "the run failed; its page in the UI has the reason: backfill ui"
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        if data.user_failure_data is not None:
+            if not report.incomplete:
+                report.error = data.user_failure_data.description
+            return
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+            report.error, report.interrupted = _INTERRUPTED, True
+        elif error is not None:
+            report.error = str(error.message).strip().splitlines()[0]
+        return
+    report.error = f"the run {result.run_id} failed; its page in the UI has the reason: backfill ui"
 
 
 def tell(report: Report) -> None:
-    """Print what was done, what is missing and what to type next."""
+    """Print what was done and what is missing."""
     counts = report.partitions
     if not counts and report.good:
         out.print("everything asked for is complete already: nothing was started")
-    elif counts:
-        words = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
+    elif counts or report.asked:
+        words = ", ".join(f"{counts[state]} {state}" for state in sorted(counts)) or "none settled"
         out.print(
-            f"partitions: {words}; {report.asked} requests, {report.bars_written} bars and"
-            f" {report.feature_rows_written} rows of features written in {report.seconds:.1f} s"
+            f"partitions: {words}; {counted(report.asked, 'request')}, {counted(report.bars_written, 'bar')} and"
+            f" {counted(report.feature_rows_written, 'row')} of features written in {report.seconds:.1f} s"
         )
     for line in report.incomplete[:_MOST_LINES]:
-        err.print(f"[red]incomplete[/red] {line}")
+        err.print(f"incomplete: {line}", style="red")
     if len(report.incomplete) > _MOST_LINES:
         err.print(f"… and {len(report.incomplete) - _MOST_LINES} more; all of them: backfill ui")
     for line in report.not_served:
-        err.print(line, markup=False)
+        err.print(line)
     if report.error:
-        err.print(report.error, markup=False)
-    if report.good:
-        out.print("next: backfill matrix, or backfill ui")
+        err.print(report.error)
+    if report.incomplete:
+        err.print("next: the same command asks again for what is missing, and for nothing else")

@@ -7,23 +7,22 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from backfill_pipeline.defs.jobs import register_everywhere
-from backfill_pipeline.defs.partitions import symbol_dimension
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import CHAINS
 from backfill_pipeline.steps.register import parse_registration
-from backfill_pipeline.storage.symbols import Registered, list_symbols, remove_symbol
+from backfill_pipeline.storage.symbols import Registered, get_instruments, list_symbols, remove_symbol
 
 from .common import (
     CommandError,
     Json,
+    counted,
     dagster_instance,
     out,
     prepare_environment,
     print_json,
     settings_of_folder,
+    split_list,
 )
 
 app = typer.Typer(help="What is followed: add, list, remove.", no_args_is_help=True)
@@ -41,6 +40,8 @@ def add(
     ] = None,
 ) -> None:
     """Follow symbols. They are partitions in Dagster at once; nothing is fetched yet."""
+    from backfill_pipeline.defs.jobs import register_everywhere
+
     names = [*(symbols or ()), *(_lines(file) if file else ())]
     environment = prepare_environment(settings_of_folder())
     pipeline = Pipeline(environment.settings)
@@ -49,17 +50,17 @@ def add(
             names,
             asset_class=asset_class,
             calendar=calendar,
-            bars=[part.strip() for part in bars.split(",") if part.strip()],
+            bars=split_list(bars),
             since=since,
             today=warehouse.now().date(),
         )
         new = register_everywhere(instance, warehouse, registration)
     known = [symbol for symbol in registration.symbols if symbol not in new]
     if new:
-        out.print(f"added {' '.join(new)}", markup=False)
+        out.print(f"added {' '.join(new)}")
     if known:
-        out.print(f"followed already: {' '.join(known)}", markup=False)
-    out.print(f"next: backfill run --symbols {','.join(registration.symbols)} --days 30", markup=False)
+        out.print(f"followed already: {' '.join(known)}")
+    out.print(f"next: backfill run --symbols {','.join(registration.symbols)} --days 30")
 
 
 def _lines(file: Path) -> list[str]:
@@ -87,10 +88,11 @@ def list_(json: Json = False) -> None:
     table = Table("symbol", "class", "calendar", "wanted", "listed", "active")
     for r in registered:
         of = r.instrument
-        listed = f"{of.first_date or '…'} to {of.last_date or '…'}"
+        dates = (of.first_date, of.last_date)
+        listed = "unknown" if dates == (None, None) else f"{of.first_date or '…'} to {of.last_date or '…'}"
         wanted = ", ".join(r.bases) or "nothing yet"
         active = "yes" if r.active else "no"
-        table.add_row(Text(of.symbol), of.asset_class, of.calendar, wanted, listed, active)
+        table.add_row(of.symbol, of.asset_class, of.calendar, wanted, listed, active)
     out.print(table)
 
 
@@ -113,13 +115,15 @@ def remove(
     with_bars: Annotated[bool, typer.Option("--with-bars", help="Delete all that is stored of them, too.")] = False,
 ) -> None:
     """Stop following symbols: no partitions, no runs. Their bars stay unless --with-bars is given."""
+    from backfill_pipeline.defs.partitions import symbol_dimension
+
     environment = prepare_environment(settings_of_folder())
     with Pipeline(environment.settings).open() as warehouse, dagster_instance(environment) as instance:
+        get_instruments(warehouse.conn, symbols)  # an unknown one stops the command before anything is removed
         for symbol in symbols:
             with warehouse.conn:
                 deleted = remove_symbol(warehouse.conn, symbol, with_bars=with_bars)
             for chain in CHAINS:
                 instance.delete_dynamic_partition(symbol_dimension(chain), symbol)
-            out.print(
-                f"{symbol}: no longer followed" + (f", {deleted} rows deleted" if with_bars else ""), markup=False
-            )
+            rows = f", {counted(deleted, 'row')} deleted" if with_bars else "; its bars stay"
+            out.print(f"{symbol}: no longer followed{rows}")

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from dotenv import dotenv_values
 
 from .common import CommandError, Environment, err, out, prepare_environment, settings_of_folder
 
@@ -34,7 +35,9 @@ def serve(environment: Environment, port: int) -> None:
     """Run webserver and daemon until a signal comes or one of them ends; both end with this process."""
     # Not `dagster dev`: it survives signals sent to it from a script, and advises against itself.
     _refuse_busy(port)
-    variables = {**os.environ, **environment.variables}
+    # Dagster runs elsewhere, where its code location would not find the .env of this folder: keys, for example.
+    own = {name: value for name, value in dotenv_values(".env").items() if value}
+    variables = {**own, **os.environ, **environment.variables}
     commands = {
         "webserver": ["-m", "dagster_webserver", "-h", HOST, "-p", str(port), "--uvicorn-log-level", "warning"],
         "daemon": ["-m", "dagster._daemon", "run", "--log-level", "warning"],
@@ -42,8 +45,11 @@ def serve(environment: Environment, port: int) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     folder = variables["DAGSTER_HOME"]  # elsewhere than a checkout, whose dagster.yaml Dagster would warn about
     children = {
-        name: subprocess.Popen(
-            [sys.executable, *arguments, "-m", _MODULE], cwd=folder, env=variables, preexec_fn=_end_with_parent
+        name: subprocess.Popen(  # noqa: S603  (our own programs)
+            [sys.executable, *arguments, "-m", _MODULE],
+            cwd=folder,
+            env=variables,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  (this process has one thread)
         )
         for name, arguments in commands.items()
     }
@@ -69,7 +75,7 @@ def _refuse_busy(port: int) -> None:
             raise CommandError(f"port {port} on {HOST} cannot be used; choose another: {free}") from None
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -139,8 +139,38 @@ _STATUS = (
     _c("explained", "jsonb", "base bars", "absent with a reason: verdict → count (`not_listed`, `not_due`)"),
     _c("missing", "integer", "base bars", "absent without: a gap"),
     _c("derived", "jsonb", "bars", "derived timeframe → regular bars stored and whole"),
-    _c("provider", "text", "-", "who answered; NULL: nobody was asked"),
+    _c("provider", "text", "-", "who was asked last; NULL: nobody"),
+    _c("due_at", "timestamp with time zone", "UTC", "until then `not_due` holds; NULL where nothing is not due"),
     _c("checked_at", "timestamp with time zone", "UTC", "when this last changed"),
+)
+
+_BUDGET_KEY = (
+    _c("provider", "text", "-", "who is asked"),
+    _c("base_url", "text", "-", "where"),
+    _c("key_fingerprint", "text", "-", "a hash of the key, never the key"),
+)
+
+_BUDGET = (
+    *_BUDGET_KEY,
+    _c("next_at", "timestamp with time zone", "UTC", "first moment that is not handed out yet"),
+    _c("handed_out", "bigint", "requests", "slots handed out so far"),
+    _c("passed_over", "integer", "requests", "slots in a row that went past an older caller"),
+    _c("paused_at", "timestamp with time zone", "UTC", "handing out has stopped; NULL: it has not"),
+    _c("budget_id", "integer", "-", "identity"),
+)
+
+_QUEUE = (
+    _c("ticket", "bigint", "-", "drawn in the order of arrival"),
+    _c("budget_id", "integer", "-", "see `provider_budget`"),
+    _c("rank", "smallint", "-", "0 nightly, 1 repair, 2 backfill"),
+    _c("back_at", "timestamp with time zone", "UTC", "when the caller asks again; one that does not is dead"),
+)
+
+_LIMITS = (
+    *_BUDGET_KEY,
+    _c("name", "text", "-", "which limit"),
+    _c("day", "date", "date", "the day it is about; NULL: looked for, and not to be known"),
+    _c("learned_at", "timestamp with time zone", "UTC", "when"),
 )
 
 _MIGRATIONS = (
@@ -162,6 +192,19 @@ _COMPLETENESS = (
     _c("complete_pct", "numeric", "percent of what is due", "cut, not rounded: 100 means all; NULL: nothing due"),
 )
 
+_WANTED_SESSIONS = (
+    _SYMBOL_ID,
+    _c("base", "timeframe", "-", "base timeframe: `1m` or `1d`"),
+    *(c for c in _SESSIONS if c.name in {"calendar", "session", "open", "break_start", "break_end", "close"}),
+    _c("expected", "integer", "base bars", "regular minutes of the session, or 1 day"),
+    _c("stored", "integer", "base bars", "regular bars that an answer vouches for"),
+    _c("not_due", "integer", "base bars", "absent, and nobody could have them yet"),
+    _c(
+        "missing", "integer", "base bars", "absent without a reason; all of a session that is over and nobody looked at"
+    ),
+    _c("derived", "jsonb", "bars", "as in `session_status`"),
+)
+
 _MARKET_ALL = (_c("symbol", "text", "-", "ticker"), *BARS[1:])
 
 TABLES = (
@@ -179,12 +222,20 @@ TABLES = (
         _STATUS,
     ),
     TableDeclaration("features", "One row per symbol, timeframe and regular bar.", FEATURE_ROWS),
+    TableDeclaration("provider_budget", "One row per provider, base URL and key.", _BUDGET),
+    TableDeclaration("provider_queue", "One row per caller that waits for a slot.", _QUEUE),
+    TableDeclaration("provider_limits", "One row per provider, base URL, key and limit.", _LIMITS),
     TableDeclaration("schema_migrations", "One row per applied file of `sql/`.", _MIGRATIONS),
     TableDeclaration("market_data_all", "View: bars of every segment with the symbol's text.", _MARKET_ALL),
     TableDeclaration(
         "market_data",
         "View: regular bars with the symbol's text.",
         tuple(column for column in _MARKET_ALL if column.name != "segment"),
+    ),
+    TableDeclaration(
+        "wanted_sessions",
+        "View: one row per symbol, base timeframe and wanted, served session that has begun. `completeness` counts it.",
+        _WANTED_SESSIONS,
     ),
     TableDeclaration(
         "completeness", "View: one row per symbol and timeframe of which anything is wanted.", _COMPLETENESS

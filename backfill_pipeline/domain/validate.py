@@ -18,6 +18,8 @@ from .windows import MINUTE, Window
 Mask = npt.NDArray[np.bool_]
 
 _PRICES_AND_VOLUME = ("open", "high", "low", "close", "volume")
+_MOST_TRADES = 2**31 - 1  # what the table's integer holds
+
 _VALUES = (*_PRICES_AND_VOLUME, "vwap", "trades")
 
 
@@ -86,6 +88,7 @@ def _refuse_values(bars: Bars, reasons: dict[int, str]) -> None:
     # A vwap outside [low, high] is normal (late and odd-lot trades); a negative one is no price.
     _refuse(finite & (bars.vwap < 0), "vwap is negative", reasons)
     _refuse((bars.trades < 0) & (bars.trades != UNKNOWN_TRADES), "trades is negative", reasons)
+    _refuse(bars.trades > _MOST_TRADES, "trades is beyond any count", reasons)
 
 
 def _refuse_times(bars: Bars, timeframe: Base, asked: Window, sessions: Sessions, reasons: dict[int, str]) -> None:

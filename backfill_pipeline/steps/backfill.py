@@ -73,7 +73,7 @@ def prepare(warehouse: Warehouse, task: Task) -> str:
 
 def survey(warehouse: Warehouse, task: Task) -> dict[Period, State]:
     """The state of each partition of a prepared task, from the tables; nothing is asked."""
-    return states(warehouse, _subject(warehouse, task), task.periods)
+    return states(warehouse, _subject(warehouse, task), sorted(task.periods))
 
 
 def without(task: Task, done: Collection[Period]) -> Task:
@@ -104,6 +104,8 @@ def _run_stretch(
     while day <= group[-1].last:
         after = min(day_after_chunk(day, _CHUNK_MONTHS[subject.chain.base]), group[-1].last + timedelta(days=1))
         last = after - timedelta(days=1)
+        if waiting[0].first == day:
+            notes = []  # no period reaches over from the windows before
         notes += run_window(warehouse, subject, day, last, work, ask=task.ask)
         done = [period for period in waiting if period.last <= last]
         waiting = waiting[len(done) :]

@@ -47,21 +47,14 @@ class Derived:
 
 
 def derive_intraday(
-    warehouse: Warehouse,
-    subject: Subject,
-    rows: Rows,
-    bars: Bars,
-    part: Rows,
-    open_ts: Micros,
-    now: datetime,
-    provider: str,
+    warehouse: Warehouse, subject: Subject, rows: Rows, bars: Bars, open_ts: Micros, now: datetime, provider: str
 ) -> Derived:
     """5m to 4h of the consecutive sessions `rows` from all their minutes; `open_ts`: minutes that are still open."""
     sessions = subject.sessions
     window = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
     changes: dict[Timeframe, Changes] = {}
     whole_counts: dict[date, dict[str, int]] = {sessions.session[row].astype(object): {} for row in rows.tolist()}
-    for coarse in resample(bars, part, sessions, subject.chain.derived):
+    for coarse in resample(bars, sessions.parts.locate(bars.ts), sessions, subject.chain.derived):
         row = sessions.parts.row[coarse.part]
         segment = sessions.parts.segment[coarse.part]
         whole = is_whole(coarse.bars.ts, coarse.timeframe, sessions, open_ts)
@@ -75,23 +68,43 @@ def derive_intraday(
     return Derived(changes, whole_counts)
 
 
-def derive_weeks(
-    warehouse: Warehouse, subject: Subject, first: date, last: date, now: datetime, provider: str
-) -> Derived:
+def derive_weeks(warehouse: Warehouse, subject: Subject, first: date, last: date) -> Changes:
     """Weeks that hold any day of [first, last], from stored days and statuses; widened to Monday to Sunday."""
-    monday = first - timedelta(days=first.weekday())
-    sunday = last + timedelta(days=6 - last.weekday())
     sessions, conn, symbol_id = subject.sessions, warehouse.conn, subject.instrument.symbol_id
+    monday, sunday = first - timedelta(days=first.weekday()), last + timedelta(days=6 - last.weekday())
     statuses = read_status(conn, symbol_id, "1d", monday, sunday)
     wanted = wanted_sessions(conn, subject.instrument, "1d", sessions, monday, sunday)
     done = [day for day in wanted if day in statuses and statuses[day].complete]
     whole = np.isin(sessions.session, np.array(done, dtype="datetime64[D]"))
-    window = sessions.days_window(monday, sunday)
-    made = weeks(read_bars(conn, Key(symbol_id, "1d", window)), sessions, whole)
-    label = iso_monday((made.ts + DAY).astype("datetime64[us]").astype("datetime64[D]"))
-    stored = StoredBars(made, label, np.full(len(made), REGULAR, dtype=np.int8))
-    changes = write_bars(conn, Key(symbol_id, "1w", window), stored, provider, now=now, keep_revisions=False)
-    return Derived({"1w": changes}, {})
+    changes = Changes()
+    mondays = [monday + timedelta(days=7 * i) for i in range((sunday - monday).days // 7 + 1)]
+    for run, provider in by_provider(mondays, _weekly_providers(statuses), warehouse.provider.name):
+        window = sessions.days_window(run[0], run[-1] + timedelta(days=6))
+        made = weeks(read_bars(conn, Key(symbol_id, "1d", window)), sessions, whole)
+        label = iso_monday((made.ts + DAY).astype("datetime64[us]").astype("datetime64[D]"))
+        stored = StoredBars(made, label, np.full(len(made), REGULAR, dtype=np.int8))
+        key = Key(symbol_id, "1w", window)
+        changes += write_bars(conn, key, stored, provider, now=warehouse.now(), keep_revisions=False)
+    return changes
+
+
+def _weekly_providers(statuses: Mapping[date, SessionStatus]) -> dict[date, str | None]:
+    """By Monday, who answered for the week's newest day that anybody was asked for."""
+    return {day - timedelta(days=day.weekday()): status.provider for day, status in statuses.items() if status.provider}
+
+
+def by_provider(
+    days: Sequence[date], providers: Mapping[date, str | None], default: str
+) -> list[tuple[list[date], str]]:
+    """`days` in runs of the same provider. A day of which none is known goes with the one before it."""
+    runs: list[tuple[list[date], str]] = []
+    for day in days:
+        provider = providers.get(day) or (runs[-1][1] if runs else default)
+        if runs and runs[-1][1] == provider:
+            runs[-1][0].append(day)
+        else:
+            runs.append(([day], provider))
+    return runs
 
 
 def derive_features(warehouse: Warehouse, subject: Subject, timeframe: Timeframe, changed: Window) -> Changes:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from backfill_pipeline.domain.bars import Micros, concatenate
 from backfill_pipeline.domain.completeness import SessionStatus, is_final, is_listed, judge, open_minutes
-from backfill_pipeline.domain.sessions import REGULAR
+from backfill_pipeline.domain.sessions import REGULAR, Sessions
+from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.validate import Validated, validate
 from backfill_pipeline.domain.windows import Window, intersect, subtract, to_datetime, to_micros, union
 from backfill_pipeline.providers.base import Answer, Request
@@ -106,14 +107,14 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
     quarantine(conn, symbol_id, base, provider.name, fetched.validated.refused, fetched.fetched_at)
     vouched = union([*fetched.answered, *answered_windows(conn, symbol_id, base, fetched.window)])
     stored = _merged(warehouse, subject, fetched, vouched)
-    bars, row = stored.bars, sessions.row_of(stored.bars.ts)
-    counted = inside(bars.ts, vouched) & (stored.segment == REGULAR)
+    counted = inside(stored.bars.ts, vouched)
+    regular = counted & (stored.segment == REGULAR)
     due_at = provider.settle.due_at(sessions)
     statuses = judge(
         sessions,
         fetched.rows,
         base,
-        row[counted],
+        _rows_of(stored.bars.ts, base, sessions)[regular],
         listed=is_listed(sessions, subject.instrument),
         due_at=due_at,
         now=fetched.fetched_at,
@@ -130,14 +131,14 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         changes += written
         return len(chosen.bars), written.written
 
-    for window, settled, valid_until in _classes(subject, fetched, statuses, due_at):
-        for answered in intersect(fetched.answered, [window]):
-            covered.append(Covered(answered, *write(answered), settled, valid_until))
+    for window, settled, until in _classes(subject, fetched, statuses, due_at):
+        answered = intersect(fetched.answered, [window])
+        covered += [Covered(stretch, *write(stretch), settled, until) for stretch in answered]
     for silent in subtract([fetched.window], fetched.answered):
         if inside(fetched.validated.bars.ts, [silent]).any():
             write(silent)  # provisional bars
     record_coverage(conn, symbol_id, base, provider.name, covered, fetched.fetched_at)
-    open_ts = open_minutes(sessions, fetched.rows, statuses, vouched, bars.ts[inside(bars.ts, vouched)])
+    open_ts = open_minutes(sessions, fetched.rows, statuses, vouched, stored.bars.ts[counted])
     return Ingested(fetched, changes, tuple(statuses), stored, open_ts)
 
 
@@ -148,18 +149,22 @@ def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: S
     sessions, base = subject.sessions, subject.chain.base
     new = fetched.validated.bars
     answered = inside(new.ts, fetched.answered)
-    new = new.with_final(is_final(sessions, fetched.fetched_at)[sessions.row_of(new.ts)] & answered)
+    new = new.with_final(is_final(sessions, fetched.fetched_at)[_rows_of(new.ts, base, sessions)] & answered)
     new = new.take(answered | ~inside(new.ts, vouched))
     key = partial(Key, subject.instrument.symbol_id, base)
     silent = subtract([fetched.window], fetched.answered)
     old = concatenate([read_bars(warehouse.conn, key(window)) for window in silent])
     bars = concatenate([new, old.take(~np.isin(old.ts, new.ts))]).sorted()
-    row = sessions.row_of(bars.ts)
     if base == "1d":
         segment = np.full(len(bars), REGULAR, dtype=np.int8)
     else:
         segment = sessions.parts.segment[sessions.parts.locate(bars.ts)]
-    return StoredBars(bars, sessions.session[row], segment)
+    return StoredBars(bars, sessions.session[_rows_of(bars.ts, base, sessions)], segment)
+
+
+def _rows_of(ts: Micros, base: Base, sessions: Sessions) -> Rows:
+    """The session row of each base bar."""
+    return sessions.parts.row[sessions.parts.locate(ts)] if base == "1m" else sessions.row_of(ts)
 
 
 def inside(ts: Micros, windows: Sequence[Window]) -> npt.NDArray[np.bool_]:

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfill_pipeline.domain.completeness import SessionStatus, State, latest_begun, state_of
+import numpy as np
+
+from backfill_pipeline.domain.completeness import SessionStatus, State, state_of
 from backfill_pipeline.domain.grain import Period
+from backfill_pipeline.domain.grid import expected_per_session
 from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.storage.coverage import wanted_sessions
 from backfill_pipeline.storage.status import read_status
 
@@ -31,27 +35,28 @@ class PartitionOutcome:
 
 @dataclass(frozen=True)
 class _View:
-    """The tables' word on a stretch of periods: wanted sessions (ascending), how many of them have begun, and what is
+    """The tables' word on a stretch of periods: wanted sessions (ascending), how many of them are due, and what is
     known of each.
     """
 
     wanted: Sequence[date]
-    begun: int
+    due: int
     statuses: Mapping[date, SessionStatus]
 
     def of(self, period: Period) -> dict[date, bool]:
-        """The period's wanted sessions, True where begun."""
+        """The period's wanted sessions, True where due."""
         low, high = bisect_left(self.wanted, period.first), bisect_right(self.wanted, period.last)
-        return {self.wanted[i]: i < self.begun for i in range(low, high)}
+        return {self.wanted[i]: i < self.due for i in range(low, high)}
 
 
 def _view(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) -> _View:
     conn, base, first, last = warehouse.conn, subject.chain.base, periods[0].first, periods[-1].last
-    wanted = wanted_sessions(conn, subject.instrument, base, subject.sessions, first, last)
+    sessions = subject.sessions
+    wanted = wanted_sessions(conn, subject.instrument, base, sessions, first, last)
+    due = int(np.searchsorted(warehouse.provider.settle.due_at(sessions), to_micros(warehouse.now()), side="right"))
+    next_due: date = sessions.session[due].astype(object)
     return _View(
-        wanted,
-        bisect_right(wanted, latest_begun(subject.sessions, warehouse.now())),
-        read_status(conn, subject.instrument.symbol_id, base, first, last),
+        wanted, bisect_left(wanted, next_due), read_status(conn, subject.instrument.symbol_id, base, first, last)
     )
 
 
@@ -98,10 +103,14 @@ def _name(subject: Subject, period: Period) -> str:
 
 
 def _why(subject: Subject, period: Period, view: _View, notes: Sequence[str]) -> str:
-    """One line: what is missing of a partition, and what the provider said."""
-    known = [view.statuses[day] for day in view.of(period) if day in view.statuses]
+    """One line: what is missing of a partition's due sessions, and what the provider said."""
+    sessions = subject.sessions
+    of_row = expected_per_session(sessions, subject.chain.base)
+    expected = missing = 0
+    for day in (day for day, due in view.of(period).items() if due):
+        count = int(of_row[sessions.rows_between(day, day)].sum())
+        status = view.statuses.get(day)
+        expected += count
+        missing += count if status is None else status.missing + status.not_due
     said = f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
-    if not known:
-        return f"{_name(subject, period)}: nothing was answered{said}"
-    expected, missing = sum(status.expected for status in known), sum(status.missing for status in known)
     return f"{_name(subject, period)}: {missing} of {expected} bars are missing{said}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from backfill_pipeline.domain.instruments import ASSET_CLASSES, AssetClass, check_symbol, default_calendar
-from backfill_pipeline.domain.sessions import canonical_calendar
+from backfill_pipeline.domain.sessions import FIRST_DAY, canonical_calendar
 from backfill_pipeline.domain.timeframe import BASES, CHAINS, Base, Chain
 from backfill_pipeline.storage.coverage import want
 from backfill_pipeline.storage.symbols import add_symbol, get_instruments
@@ -76,6 +76,8 @@ def _since(text: str | None, today: date) -> date | None:
         day = today - timedelta(days=int(span[1]) * _DAYS[span[2]])
     else:
         day = _months_before(today, int(span[1]) * _MONTHS[span[2]])
+    if day < FIRST_DAY:
+        raise RequestError(f"since {text} is before {FIRST_DAY}, where calendars start; give a later date")
     if day > today:
         raise RequestError(f"since {day} is in the future; today is {today} (UTC)")
     return day

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from backfill_pipeline.domain.instruments import check_symbol
+from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import CHAINS, Chain, Timeframe, chain_of, parse_timeframe
 
 MOST_SYMBOLS = 100
@@ -60,10 +61,15 @@ def _dates(days: int | None, start: str | None, end: str | None, today: date) ->
             raise RequestError("give either days or start and end, not both")
         if days < 1:
             raise RequestError(f"days is {days}; give 1 or more")
+        most = (today - FIRST_DAY).days + 1
+        if days > most:
+            raise RequestError(f"days is {days}; give {most} at most: calendars start {FIRST_DAY}")
         return today - timedelta(days=days - 1), today
     if start is None or end is None:
         raise RequestError("give days, or both start and end, as in 2024-03-01")
     first, last = parse_date("start", start), parse_date("end", end)
+    if first < FIRST_DAY:
+        raise RequestError(f"start {first} is before {FIRST_DAY}, where calendars start; start later")
     if last > today:
         raise RequestError(f"end {last} is in the future; today is {today} (UTC)")
     if first > last:

@@ -5,24 +5,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 
-from backfill_pipeline.domain.bars import concatenate
-from backfill_pipeline.domain.completeness import is_listed, latest_begun, open_minutes
-from backfill_pipeline.domain.sessions import REGULAR
+from backfill_pipeline.domain.completeness import SessionStatus, is_listed, latest_begun, open_minutes
 from backfill_pipeline.domain.timeframe import Timeframe
 from backfill_pipeline.domain.windows import Window, subtract, to_micros
-from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.storage.bars import read_bars
 from backfill_pipeline.storage.coverage import answered_windows, valid_coverage, wanted_sessions
 from backfill_pipeline.storage.rows import Changes, Key
 from backfill_pipeline.storage.status import read_status, write_status
 from backfill_pipeline.storage.symbols import symbol_lock
 
-from .derive import Derived, derive_features, derive_intraday, derive_weeks, with_whole
-from .ingest import Ingested, explain_unlisted, fetch, ingest
+from .derive import by_provider, derive_features, derive_intraday, derive_weeks, with_whole
+from .ingest import Fetched, explain_unlisted, fetch, ingest, inside
 from .warehouse import Subject, Warehouse
 
 
@@ -45,23 +42,16 @@ def run_window(warehouse: Warehouse, subject: Subject, first: date, last: date, 
             wanted = wanted_sessions(conn, subject.instrument, base, subject.sessions, first, last)
             begun = wanted[: bisect_right(wanted, latest_begun(subject.sessions, warehouse.now()))]
             days = _open_sessions(warehouse, subject, begun) if ask else []
-        notes = []
-        answers = []
-        if days:
-            try:
-                answers = fetch(warehouse, subject, days)
-            except ProviderError as error:
-                notes.append(str(error))
-        notes += [note for answer in answers for note in answer.notes]
+        answers = fetch(warehouse, subject, days)
+        notes = [note for answer in answers for note in answer.notes]
         with conn:
-            due = warehouse.provider.settle.due_at(subject.sessions) <= to_micros(warehouse.now())
-            unlisted = explain_unlisted(subject, begun, due)
+            unlisted = explain_unlisted(warehouse, subject, begun)
             write_status(conn, subject.instrument.symbol_id, base, unlisted, warehouse.now())
-            if ask:
-                ingested = [ingest(warehouse, subject, answer) for answer in answers]
-                _derive(warehouse, subject, ingested, work)
-            else:
-                _rederive(warehouse, subject, begun, work)
+            changes = _ingest(warehouse, subject, answers, work) if ask else _rederive(warehouse, subject, begun)
+            if base == "1d" and begun:
+                # Not only the asked days': a week becomes whole by what is wanted or not listed, too.
+                _add(changes, {"1w": derive_weeks(warehouse, subject, begun[0], begun[-1])})
+            _follow(warehouse, subject, changes, work)
     return notes
 
 
@@ -77,8 +67,10 @@ def _open_sessions(warehouse: Warehouse, subject: Subject, begun: Sequence[date]
     covered = valid_coverage(conn, symbol_id, base, warehouse.now())
     listed = is_listed(sessions, subject.instrument)
     open_days = []
+    now = to_micros(warehouse.now())
     for day, row in zip(begun, rows.tolist(), strict=True):
-        whole = Window(int(sessions.day_start[row]), int(sessions.day_end[row]))
+        # Until the last segment's close: an answer of the evening need not reach midnight.
+        whole = Window(int(sessions.day_start[row]), min(int(sessions.post_close[row]), now))
         settled = day in known and not known[day].missing and not subtract([whole], _near(covered, whole))
         if listed[row] and not settled:
             open_days.append(day)
@@ -91,70 +83,60 @@ def _near(covered: Sequence[Window], whole: Window) -> Sequence[Window]:
     return covered[max(0, place - 1) : place]
 
 
-def _derive(warehouse: Warehouse, subject: Subject, ingested: Sequence[Ingested], work: Work) -> None:
-    """What follows from new answers: coarser bars, statuses, weeks, features."""
+def _ingest(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> dict[Timeframe, Changes]:
+    """Store answers, and the coarser bars and statuses that follow from them."""
     conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
     changes: dict[Timeframe, Changes] = {}
-    for one in ingested:
-        fetched = one.fetched
+    for fetched in answers:
+        one = ingest(warehouse, subject, fetched)
         work.asked += 1
         work.received += fetched.received
         _add(changes, {base: one.changes})
-        whole: Mapping[date, Mapping[str, int]] = {}
+        statuses: Sequence[SessionStatus] = one.statuses
         if base == "1m":
             derived = derive_intraday(
                 warehouse,
                 subject,
                 fetched.rows,
-                one.bars,
-                one.part,
+                one.stored.bars,
                 one.open_ts,
                 fetched.fetched_at,
                 warehouse.provider.name,
             )
             _add(changes, derived.changes)
-            whole = derived.whole
-        write_status(conn, symbol_id, base, with_whole(one.statuses, whole), fetched.fetched_at)
-    if base == "1d":
-        for one in ingested:
-            first, last = (one.statuses[i].session for i in (0, -1))
-            _add(changes, _weeks(warehouse, subject, first, last).changes)
-    _follow(warehouse, subject, changes, work)
+            statuses = with_whole(statuses, derived.whole)
+        write_status(conn, symbol_id, base, statuses, fetched.fetched_at)
+    return changes
 
 
-def _rederive(warehouse: Warehouse, subject: Subject, days: Sequence[date], work: Work) -> None:
-    """Coarser bars and features anew from the stored base bars of the sessions `days`; nothing is asked."""
+def _rederive(warehouse: Warehouse, subject: Subject, days: Sequence[date]) -> dict[Timeframe, Changes]:
+    """Coarser bars anew from the stored base bars of the sessions `days`, and every timeframe's features with them;
+    nothing is asked.
+    """
     conn, symbol_id, sessions = warehouse.conn, subject.instrument.symbol_id, subject.sessions
     statuses = read_status(conn, symbol_id, subject.chain.base, days[0], days[-1]) if days else {}
     known = [day for day in days if day in statuses]
     if not known:
-        return
-    changes: dict[Timeframe, Changes] = {}
-    rows = np.searchsorted(sessions.session, np.array(known, dtype="datetime64[D]")).astype(np.int64)
-    span = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
+        return {}
+    monday = known[0] - timedelta(days=known[0].weekday())
+    span = sessions.days_window(known[0] if subject.chain.base == "1m" else monday, known[-1])
+    whole_span = Changes(first=span.start, last=span.end - 1)
+    changes: dict[Timeframe, Changes] = dict.fromkeys(subject.chain.timeframes, whole_span)
     if subject.chain.base == "1d":
-        _add(changes, _weeks(warehouse, subject, known[0], known[-1]).changes)
-    else:
-        vouched = answered_windows(conn, symbol_id, "1m", span)
+        return changes
+    vouched = answered_windows(conn, symbol_id, "1m", span)
+    providers = {day: statuses[day].provider for day in known}
+    for group, provider in by_provider(known, providers, warehouse.provider.name):
+        rows = np.searchsorted(sessions.session, np.array(group, dtype="datetime64[D]")).astype(np.int64)
         for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
             window = Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]]))
             bars = read_bars(conn, Key(symbol_id, "1m", window))
-            part = sessions.parts.locate(bars.ts)
             of_run = [statuses[sessions.session[row].astype(object)] for row in run.tolist()]
-            regular = sessions.parts.segment[part] == REGULAR
-            present = concatenate([bars.take(regular).between(w.start, w.end) for w in vouched])
-            open_ts = open_minutes(sessions, run, of_run, present.ts)
-            provider = next((s.provider for s in of_run if s.provider), warehouse.provider.name)
-            derived = derive_intraday(warehouse, subject, run, bars, part, open_ts, warehouse.now(), provider)
+            open_ts = open_minutes(sessions, run, of_run, vouched, bars.ts[inside(bars.ts, vouched)])
+            derived = derive_intraday(warehouse, subject, run, bars, open_ts, warehouse.now(), provider)
             _add(changes, derived.changes)
             write_status(conn, symbol_id, "1m", with_whole(of_run, derived.whole), warehouse.now())
-    for timeframe in subject.chain.timeframes:
-        _add(changes, {timeframe: Changes(first=span.start, last=span.end - 1)})
-    _follow(warehouse, subject, changes, work)
-
-
-def _weeks(warehouse: Warehouse, subject: Subject, first: date, last: date) -> Derived:
-    return derive_weeks(warehouse, subject, first, last, warehouse.now(), warehouse.provider.name)
+    return changes
 
 
 def _follow(warehouse: Warehouse, subject: Subject, changes: dict[Timeframe, Changes], work: Work) -> None:

@@ -7,6 +7,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 from psycopg2.sql import SQL
 
 from backfill_pipeline.domain.sessions import Sessions
+from backfill_pipeline.domain.windows import MINUTE
 
 from .copying import Column, copy_in
 
@@ -14,17 +15,20 @@ _TIMES = ("day_start", "day_end", "pre_open", "open", "break_start", "break_end"
 
 
 def store_sessions(conn: Connection, sessions: Sessions) -> int:
-    """Make the calendar's stored sessions those of `sessions`, unless they reach as far already. Rows written; commits.
+    """Make the calendar's stored sessions those of `sessions`, unless they say the same already (and maybe more, later
+    on). Rows written; commits.
 
     One transaction under a lock, so several processes may do it at once.
     """
+    minutes = int(((sessions.close - sessions.open) // MINUTE).sum()), int(sessions.expected_1m.sum())
     with conn, conn.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(3, hashtext(%s))", (sessions.calendar,))
         cursor.execute(
-            "SELECT count(*), max(session) FROM sessions WHERE calendar = %s AND note IS NULL", (sessions.calendar,)
+            "SELECT count(*), sum(extract(epoch FROM close - open))::bigint / 60, sum(expected_1m), max(session)"
+            " FROM sessions WHERE calendar = %s AND session <= %s",
+            (sessions.calendar, sessions.session[-1].astype(object)),
         )
-        count, newest = cursor.fetchone() or (0, None)
-        if newest is not None and count >= len(sessions) and newest >= sessions.session[-1].astype(object):
+        if cursor.fetchone() == (len(sessions), *minutes, sessions.session[-1].astype(object)):
             return 0
         cursor.execute("DELETE FROM sessions WHERE calendar = %s", (sessions.calendar,))
         columns = [

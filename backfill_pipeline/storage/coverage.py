@@ -43,8 +43,9 @@ def want(conn: Connection, symbol_id: int, timeframe: Base, stretch: Window | No
     else:
         addition = as_range(stretch)
     with conn.cursor() as cursor:
-        # The symbol's row serialises concurrent additions: two runs may want neighbouring dates at once.
-        cursor.execute("SELECT 1 FROM symbols WHERE symbol_id = %s FOR UPDATE", (symbol_id,))
+        # The symbol's row serialises concurrent additions: two runs may want neighbouring dates at once. NO KEY: either
+        # may share the key already through a foreign key, and with plain FOR UPDATE each would wait for the other.
+        cursor.execute("SELECT 1 FROM symbols WHERE symbol_id = %s FOR NO KEY UPDATE", (symbol_id,))
         cursor.execute(
             "SELECT 1 FROM wanted WHERE symbol_id = %s AND timeframe = %s AND time_window @> %s::tstzrange",
             (symbol_id, timeframe, addition),

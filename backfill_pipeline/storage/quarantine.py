@@ -18,7 +18,10 @@ def quarantine(
     conn: Connection, symbol_id: int, timeframe: Base, provider: str, refused: Sequence[Refusal], seen_at: datetime
 ) -> None:
     """Keep refused rows, in the open transaction; a row refused before for the same reason is kept once."""
-    rows = [(symbol_id, timeframe, to_datetime(r.ts), json.dumps(r.row), r.reason, provider, seen_at) for r in refused]
+    rows = [
+        (symbol_id, timeframe, _stamp(r.ts), json.dumps(r.row | {"ts": r.ts}), r.reason, provider, seen_at)
+        for r in refused
+    ]
     with conn.cursor() as cursor:
         execute_values(
             cursor,
@@ -26,3 +29,11 @@ def quarantine(
             " ON CONFLICT DO NOTHING",
             rows,
         )
+
+
+def _stamp(ts: int) -> datetime | str:
+    """A nonsensical row may name a time that no datetime reaches; its jsonb has the number."""
+    try:
+        return to_datetime(ts)
+    except OverflowError:
+        return "infinity" if ts > 0 else "-infinity"

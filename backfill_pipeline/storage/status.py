@@ -29,6 +29,7 @@ def write_status(
             s.missing,
             json.dumps(s.derived),
             s.provider,
+            s.due_at,
             checked_at,
         )
         for s in statuses
@@ -37,13 +38,13 @@ def write_status(
         execute_values(
             cursor,
             "INSERT INTO session_status AS t (symbol_id, timeframe, session, expected, stored, explained, missing,"
-            " derived, provider, checked_at) VALUES %s ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET"
-            " expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
+            " derived, provider, due_at, checked_at) VALUES %s ON CONFLICT (symbol_id, timeframe, session)"
+            " DO UPDATE SET expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
             " missing = excluded.missing, derived = excluded.derived, provider = excluded.provider,"
-            " checked_at = excluded.checked_at"
-            " WHERE (t.expected, t.stored, t.explained, t.missing, t.derived, t.provider) IS DISTINCT FROM"
-            " (excluded.expected, excluded.stored, excluded.explained, excluded.missing,"
-            " excluded.derived, excluded.provider)",
+            " due_at = excluded.due_at, checked_at = excluded.checked_at"
+            " WHERE (t.expected, t.stored, t.explained, t.missing, t.derived, t.provider, t.due_at)"
+            " IS DISTINCT FROM (excluded.expected, excluded.stored, excluded.explained, excluded.missing,"
+            " excluded.derived, excluded.provider, excluded.due_at)",
             rows,
             page_size=1000,
         )
@@ -55,7 +56,7 @@ def read_status(
     """What is known of the sessions of [first, last], both included."""
     with conn.cursor() as cursor:
         cursor.execute(
-            "SELECT session, expected, stored, explained, missing, derived, provider FROM session_status"
+            "SELECT session, expected, stored, explained, missing, derived, provider, due_at FROM session_status"
             " WHERE symbol_id = %s AND timeframe = %s AND session BETWEEN %s AND %s ORDER BY session",
             (symbol_id, timeframe, first, last),
         )

@@ -108,6 +108,7 @@ def symbol_lock(conn: Connection, symbol_id: int, timeframe: Base) -> Iterator[N
         try:
             yield
         finally:
-            conn.rollback()
-            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (number, symbol_id))
-            conn.commit()
+            if not conn.closed:  # else the server has freed it, and the error under way says why
+                conn.rollback()
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (number, symbol_id))
+                conn.commit()

@@ -1,0 +1,75 @@
+"""What a run in this process has done so far: counted, and shown as a bar on a terminal, as lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from backfill_pipeline.domain.timeframe import Chain
+from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.steps.window import Work
+
+from .common import err
+
+# Without a terminal, a line this often, in seconds.
+_NEWS = 5.0
+
+
+@dataclass
+class Counts:
+    """`partitions`: how many of each state. `incomplete`: a line for each partition that lacks bars."""
+
+    partitions: dict[str, int] = field(default_factory=dict)
+    incomplete: list[str] = field(default_factory=list)
+    asked: int = 0
+    bars_received: int = 0
+    bars_written: int = 0
+    bars_withdrawn: int = 0
+    feature_rows_written: int = 0
+
+
+class Progress:
+    """Follows a run of `total` partitions in this process, as the pipeline's listener."""
+
+    def __init__(self, counts: Counts, total: int, *, quiet: bool) -> None:
+        self._counts = counts
+        self._total = total
+        self._spoke = time.monotonic()
+        self._quiet = quiet
+        self._bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=quiet or not err.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=total)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self._bar:
+            yield
+
+    def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
+        counts = self._counts.partitions
+        counts[outcome.state] = counts.get(outcome.state, 0) + 1
+        if outcome.state == "incomplete":
+            self._counts.incomplete.append(outcome.message)
+        where = f"{outcome.symbol} {chain.base} {outcome.period.key}"
+        done = sum(counts.values())
+        self._bar.update(self._task, completed=done, description=where)
+        if not self._quiet and not err.is_terminal and time.monotonic() - self._spoke > _NEWS:
+            err.print(f"{done} of {self._total} partitions, now {where}")
+            self._spoke = time.monotonic()
+
+    def finished(self, work: Work) -> None:
+        counts = self._counts
+        counts.asked, counts.bars_received, counts.bars_written = work.asked, work.received, work.written
+        counts.bars_withdrawn, counts.feature_rows_written = work.removed, work.features

@@ -1,0 +1,87 @@
+"""What `read_bars` and `read_features` may be asked, checked before anything is opened. ValueError for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from backfill_pipeline.domain.adjust import Split
+from backfill_pipeline.domain.timeframe import Timeframe, parse_timeframe
+from backfill_pipeline.domain.windows import Window, to_micros
+
+Adjust = Literal["none", "splits", "all"]
+Label = Literal["start", "end"]
+OnIncomplete = Literal["warn", "raise", "ignore"]
+Day = str | date
+Splits = Mapping[str, Sequence[Split]] | Sequence[Split]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Session dates, both included, or an exact half-open window of bar starts."""
+
+    first: date
+    last: date
+    exact: Window | None
+
+
+def check(timeframe: str, adjust: str, label: str, on_incomplete: str, tz: str) -> Timeframe:
+    for name, value, known in (
+        ("adjust", adjust, ("none", "splits", "all")),
+        ("label", label, ("start", "end")),
+        ("on_incomplete", on_incomplete, ("warn", "raise", "ignore")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is not known; use one of {' '.join(known)}")
+    if adjust == "all":
+        raise ValueError("adjust='all' needs dividends, which are not stored yet; use adjust='splits' with splits=…")
+    try:
+        ZoneInfo(tz)
+    except (ValueError, LookupError):  # LookupError: ZoneInfoNotFoundError
+        raise ValueError(f"tz {tz!r} is not a time zone; write it as UTC or America/New_York") from None
+    return parse_timeframe(timeframe)
+
+
+def check_names(symbols: str | Sequence[str]) -> list[str]:
+    names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    if not names:
+        raise ValueError("no symbols given")
+    return names
+
+
+def check_range(start: Day | datetime, end: Day | datetime) -> Range:
+    if isinstance(start, datetime) and isinstance(end, datetime):
+        if to_micros(start) >= to_micros(end):
+            raise ValueError(f"start {start.isoformat()} is not before end {end.isoformat()}, which is excluded")
+        window = Window(to_micros(start), to_micros(end))
+        return Range(start.astimezone(UTC).date(), end.astimezone(UTC).date(), window)
+    first, last = check_date("start", start), check_date("end", end)
+    if last < first:
+        raise ValueError(f"start {first} is after end {last}; swap them")
+    return Range(first, last, None)
+
+
+def check_date(name: str, value: Day) -> date:
+    if isinstance(value, datetime):
+        raise ValueError(f"{name} {value.isoformat()} is a datetime; give two dates, or two aware datetimes")
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{name} {value!r} is not a date; write it as 2024-03-01") from None
+
+
+def splits_by_symbol(splits: Splits | None, names: Sequence[str], adjust: Adjust) -> Mapping[str, Sequence[Split]]:
+    if adjust == "none":
+        return {}
+    if splits is None:
+        raise ValueError("adjust='splits' needs them: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
+    if isinstance(splits, Mapping):
+        return splits
+    if len(names) > 1:
+        raise ValueError("several symbols need splits by symbol: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
+    return {names[0]: splits}
