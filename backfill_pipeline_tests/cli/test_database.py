@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import psycopg2
 import pytest
-from shell import Shell, reachable_folder, shell
 
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.shell import Shell, reachable_folder, shell
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from shell import Shell, reachable_folder
+
+from backfill_pipeline_tests.shell import Shell, reachable_folder
 
 OTHERWISE = {
     "BACKFILL_HOME": "/nonexistent/home",

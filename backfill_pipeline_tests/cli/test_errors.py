@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from shell import Shell, one_line, shell
 
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.shell import Shell, one_line, shell
 
 DEAD = "postgresql://trader:hunter2@127.0.0.1:1/market"
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
-from shell import Shell, shell
 
 from backfill_pipeline.defs.partitions import chain_partitions
 from backfill_pipeline.domain.timeframe import INTRADAY
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.shell import Shell, shell
 
 DAYS = ("--symbols", "AAPL", "--timeframes", "1m", "--start", "2026-08-05", "--end")
 INTRADAY_ASSETS = [f"{kind}_{t}" for kind in ("bars", "features") for t in ("1m", "5m", "15m", "30m", "1h", "4h")]

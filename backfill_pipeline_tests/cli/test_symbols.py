@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from shell import Shell, one_line, shell
 
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.shell import Shell, one_line, shell
 
 ODD = ("NA", "TRUE", "1e5", "BRK/B", "X:BTCUSD", "CpL.CL")
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-from shell import Shell, one_line, shell
 
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.shell import Shell, one_line, shell
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import psycopg2
 import pytest
-from bookkept_chain import ASSETS, KEYS, partitions
 
 from backfill_pipeline.defs.event_log import BATCH_VARIABLE, sqlalchemy_url
+from backfill_pipeline_tests.defs.bookkept_chain import ASSETS, KEYS, partitions
 
 ROOT = Path(__file__).parents[2]
 CHAIN_FILE = str(Path(__file__).with_name("bookkept_chain.py"))

@@ -5,12 +5,19 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from bookkept_chain import ASSETS, KEYS, RANGE, chain, chain_job, partitions, shell_job
-from bookkept_runs import all_colours, colours, expected, job_execute, query, users_instance
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.api import execute_run
 
 from backfill_pipeline.defs.bookkeeping import Recorder, plan, recorded
+from backfill_pipeline_tests.defs.bookkept_chain import ASSETS, KEYS, RANGE, chain, chain_job, partitions, shell_job
+from backfill_pipeline_tests.defs.bookkept_runs import (
+    all_colours,
+    colours,
+    expected,
+    job_execute,
+    query,
+    users_instance,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 

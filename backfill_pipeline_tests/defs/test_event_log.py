@@ -11,8 +11,6 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from bookkept_chain import ASSETS, KEYS, RANGE, chain_job
-from bookkept_runs import CHAIN_FILE, all_colours, expected, job_execute, query, users_instance
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -24,6 +22,15 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster_graphql.schema import create_schema
 
 from backfill_pipeline.defs.event_log import BulkEventLogStorage
+from backfill_pipeline_tests.defs.bookkept_chain import ASSETS, KEYS, RANGE, chain_job
+from backfill_pipeline_tests.defs.bookkept_runs import (
+    CHAIN_FILE,
+    all_colours,
+    expected,
+    job_execute,
+    query,
+    users_instance,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::DeprecationWarning")
 PAIRS = len(ASSETS) * len(KEYS)

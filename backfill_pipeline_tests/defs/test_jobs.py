@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from shell import Shell, shell
-from sites import Exchange, Site, failure, green, keys, metadata, red, site
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
 from backfill_pipeline.domain.windows import Window, to_micros
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline.storage.symbols import remove_symbol
+from backfill_pipeline_tests.shell import Shell, shell
+from backfill_pipeline_tests.sites import Exchange, Site, failure, green, keys, metadata, red, site
 
 WEEK = [f"2024-05-{day}" for day in range(13, 18)]
 
