@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backfill_pipeline.defs.resources import Pipeline
-from backfill_pipeline.domain.timeframe import TIMEFRAMES
 from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
 from backfill_pipeline.storage.symbols import list_symbols
 
@@ -56,9 +55,12 @@ class Report(Counts):
 
 def run(
     symbols: Annotated[str | None, typer.Option(help="AAPL,IBM; default: every symbol that is followed.")] = None,
-    timeframes: Annotated[str, typer.Option(help="Each brings its whole chain: 1m … 4h or 1d, 1w.")] = ",".join(
-        TIMEFRAMES
-    ),
+    timeframes: Annotated[
+        str | None,
+        typer.Option(
+            help="1h,1d; each brings its whole chain (1m … 4h or 1d, 1w); default: as the symbols are followed."
+        ),
+    ] = None,
     days: Annotated[int | None, typer.Option(help="The last so many calendar days.")] = None,
     start: Annotated[str | None, typer.Option(help="First session date, as in 2024-03-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session date, included.")] = None,
@@ -74,7 +76,7 @@ def run(
         report = backfill(
             prepare_environment(settings_of_folder()),
             symbols=None if symbols is None else split_list(symbols),
-            timeframes=split_list(timeframes),
+            timeframes=None if timeframes is None else split_list(timeframes),
             days=days,
             start=start,
             end=end,
@@ -96,7 +98,7 @@ def backfill(
     environment: Environment,
     *,
     symbols: list[str] | None,
-    timeframes: list[str],
+    timeframes: list[str] | None,
     days: int | None,
     start: str | None,
     end: str | None,
@@ -140,9 +142,10 @@ def _execute(
 
     progress = Progress(report, sum(len(task.periods) for task in work.tasks), quiet=quiet)
     definitions = build_definitions(Pipeline(environment.settings, listener=progress))
+    named = {} if request.as_followed else {"timeframes": list(request.timeframes)}
     config = {
         "symbols": list(request.symbols),
-        "timeframes": list(request.timeframes),
+        **named,
         "start": request.start.isoformat(),
         "end": request.end.isoformat(),
     }

@@ -1,13 +1,13 @@
 """The jobs: a chain by partitions, both chains by plain config (the door for a shell), and registering symbols."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 
 from backfill_pipeline.domain.grain import Period
-from backfill_pipeline.domain.timeframe import CHAINS
+from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.steps.backfill import Task, prepare, survey, tasks_of, without
 from backfill_pipeline.steps.register import Registration, parse_registration, register
 from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
@@ -26,7 +26,9 @@ _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
 @dg.op(
     config_schema={
         "symbols": dg.Field(_TEXTS, description="1 to 100 registered symbols, in quotes where YAML would misread them"),
-        "timeframes": dg.Field(_TEXTS, description="Any of 1m 5m 15m 30m 1h 4h 1d 1w; each brings its whole chain"),
+        "timeframes": dg.Field(
+            _TEXTS, is_required=False, description="Any of 1m 5m 15m 30m 1h 4h 1d 1w; each brings its whole chain"
+        ),
         "days": dg.Field(dg.Noneable(int), default_value=None, description="The last so many calendar days"),
         "start": _OPTIONAL_TEXT,
         "end": _OPTIONAL_TEXT,
@@ -38,7 +40,7 @@ def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[P
     with told_in_one_line(), pipeline.open() as warehouse:
         request = parse_request(
             config["symbols"],
-            config["timeframes"],
+            config.get("timeframes"),
             days=config["days"],
             start=_text(config.get("start")),
             end=_text(config.get("end")),
@@ -72,10 +74,19 @@ def open_work(
     """The request's tasks less the partitions that are complete and recorded, or not served. Adds the request to what
     is wanted and its symbols to the chains' partitions. Raises one-line errors.
     """
-    tasks = tasks_of(warehouse, request, pipeline.starts)
+    if request.as_followed:
+        followed = {chain: _members(instance, chain, request.symbols) for chain in request.chains}
+        request = replace(
+            request, timeframes=tuple(t for chain in request.chains if followed[chain] for t in chain.timeframes)
+        )
+    else:
+        followed = {chain: set(request.symbols) for chain in request.chains}
+    tasks = [t for t in tasks_of(warehouse, request, pipeline.starts) if t.instrument.symbol in followed[t.chain]]
     _refuse_removed(warehouse, request.symbols)
+    if not tasks:
+        raise RequestError(f"{' '.join(request.symbols)}: followed in no timeframe yet; give --timeframes, e.g. 1m,1d")
     for chain in request.chains:
-        _add_partitions(instance, symbol_dimension(chain), request.symbols)
+        _add_partitions(instance, symbol_dimension(chain), [s for s in request.symbols if s in followed[chain]])
     left, unserved = [], []
     for task in tasks:
         reason = prepare(warehouse, task)
@@ -89,6 +100,11 @@ def open_work(
         if rest.periods:
             left.append(rest)
     return OpenWork(tuple(left), tuple(unserved))
+
+
+def _members(instance: dg.DagsterInstance, chain: Chain, symbols: Sequence[str]) -> set[str]:
+    """Those of `symbols` that are partitions of the chain."""
+    return set(instance.get_dynamic_partitions(symbol_dimension(chain))).intersection(symbols)
 
 
 def _refuse_removed(warehouse: Warehouse, symbols: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from backfill_pipeline.domain.instruments import check_symbol
 from backfill_pipeline.domain.sessions import FIRST_DAY
-from backfill_pipeline.domain.timeframe import CHAINS, Chain, Timeframe, chain_of, parse_timeframe
+from backfill_pipeline.domain.timeframe import CHAINS, TIMEFRAMES, Chain, Timeframe, chain_of, parse_timeframe
 
 MOST_SYMBOLS = 100
 
@@ -19,12 +19,16 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class BackfillRequest:
-    """Session dates `start` to `end`, both included, of the chains that `timeframes` belong to."""
+    """Session dates `start` to `end`, both included, of the chains that `timeframes` belong to.
+
+    `as_followed`: nobody named timeframes; of each symbol only the chains it is followed in.
+    """
 
     symbols: tuple[str, ...]
     timeframes: tuple[Timeframe, ...]
     start: date
     end: date
+    as_followed: bool = False
 
     @property
     def chains(self) -> tuple[Chain, ...]:
@@ -34,25 +38,27 @@ class BackfillRequest:
 
 def parse_request(
     symbols: Sequence[object],
-    timeframes: Sequence[object],
+    timeframes: Sequence[object] | None,
     *,
     days: int | None,
     start: str | None,
     end: str | None,
     today: date,
 ) -> BackfillRequest:
-    """Check and normalise. `days`: the last so many calendar days, `today` (UTC) included. Raises RequestError."""
+    """Check and normalise. `timeframes` None: as the symbols are followed. `days`: the last so many calendar days,
+    `today` (UTC) included. Raises RequestError.
+    """
     try:
         names = tuple(dict.fromkeys(check_symbol(symbol) for symbol in symbols))
-        frames = tuple(dict.fromkeys(parse_timeframe(str(timeframe)) for timeframe in timeframes))
+        frames = tuple(dict.fromkeys(parse_timeframe(str(timeframe)) for timeframe in timeframes or ()))
     except ValueError as error:
         raise RequestError(str(error)) from None
     if not 1 <= len(names) <= MOST_SYMBOLS:
         raise RequestError(f"{len(names)} symbols given; give 1 to {MOST_SYMBOLS}")
-    if not frames:
+    if timeframes is not None and not frames:
         raise RequestError("no timeframes given; give one or more of 1m 5m 15m 30m 1h 4h 1d 1w")
     first, last = _dates(days, start, end, today)
-    return BackfillRequest(names, frames, first, last)
+    return BackfillRequest(names, frames or TIMEFRAMES, first, last, as_followed=timeframes is None)
 
 
 def _dates(days: int | None, start: str | None, end: str | None, today: date) -> tuple[date, date]:

@@ -44,8 +44,9 @@ def open_databases(settings: Settings, *, sql_folder: Path | None = None) -> Dat
     used, and made if its role may. `sql_folder` is for tests. Raises DatabaseError, MigrationError,
     ServerError, each one line.
     """
-    home, notice = reachable_home(settings.home)
     embedded = settings.database_url is None
+    # Only the embedded server's own user has to reach the home.
+    home, notice = reachable_home(settings.home) if embedded else (settings.home, None)
     market_url = settings.database_url or ensure_running(home).url(MARKET)
     _ensure_database(market_url, with_database(market_url, MAINTENANCE), "DATABASE_URL")
     migrate(market_url, sql_folder)

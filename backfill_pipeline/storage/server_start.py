@@ -4,7 +4,10 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 from pathlib import Path
+
+import psutil
 
 from backfill_pipeline.storage.server_config import ROLE, write_config
 from backfill_pipeline.storage.server_log import LogReader
@@ -26,6 +29,7 @@ from backfill_pipeline.storage.server_process import (
     run_program,
 )
 
+SOCKET_LOCK = ".s.PGSQL.5432.lock"
 INCLUDE = "include '../conf/backfill.conf'"
 STOP_TIMEOUT_SECONDS = 60  # the last checkpoint writes at most shared_buffers: 256 MB
 
@@ -43,6 +47,7 @@ def prepare_folders(layout: Layout, user: ServerUser) -> None:
 def start(layout: Layout, user: ServerUser) -> None:
     """Start the server and wait until it is ready. Raises ServerError with the log's last telling line."""
     binaries = server_binaries(user)
+    _end_orphan(layout)
     postmaster = read_postmaster(layout)
     if postmaster is not None and is_alive(postmaster, layout):
         _refuse_other_tmp(layout, postmaster)
@@ -70,6 +75,20 @@ def stop(layout: Layout, user: ServerUser) -> None:
         raise ServerError(f"PostgreSQL does not stop in {layout.home}: its logs are in {layout.logs}")
     with contextlib.suppress(OSError):  # the next start makes it anew
         layout.socket_dir.rmdir()
+
+
+def _end_orphan(layout: Layout) -> None:
+    """End a server of this home whose data folder somebody has removed under it: it holds the socket, and PostgreSQL
+    itself would notice only within a minute.
+    """
+    try:
+        holder = int((layout.socket_dir / SOCKET_LOCK).read_text(encoding="ascii").split()[0])
+        process = psutil.Process(holder)
+        if process.name().startswith("postgres") and not Path(process.cwd()).exists():
+            process.send_signal(signal.SIGQUIT)
+            process.wait(STOP_TIMEOUT_SECONDS)
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return  # no such server, or none of ours
 
 
 def _wait(seconds: int) -> list[str]:

@@ -77,6 +77,15 @@ def test_what_the_sample_does_not_have_is_named_and_not_a_success(sample: Shell)
     assert ran.stderr == "AAPL 1d 2026-08 to 2026-08: not served: the sample has days of 2000-03-01 to 2013-03-01\n"
 
 
+def test_without_timeframes_a_symbol_is_asked_for_what_it_is_followed_in(server: EmbeddedServer) -> None:
+    with shell(server) as made:
+        assert made.quick("symbols", "add", "IBM", "--bars", "1d").returncode == 0
+        ran = made.quick("run", "--start", "2013-02-01", "--end", "2013-02-28")
+        assert ran.returncode == 0, ran.stderr
+        assert made.query("SELECT DISTINCT timeframe::text FROM bars ORDER BY 1") == [("1d",), ("1w",)]
+        assert made.query("SELECT DISTINCT timeframe::text FROM wanted") == [("1d",)]
+
+
 def test_the_matrix_shows_what_is_missing_in_every_timeframe(sample: Shell) -> None:
     sample.quick("run", *DAYS, "2026-08-06")
 

@@ -88,6 +88,15 @@ def test_a_stopped_server_starts_again_with_its_data(home: Path) -> None:
     assert query(ensure_running(home), "SELECT answer FROM kept") == 42
 
 
+def test_a_home_removed_under_its_server_is_made_anew(home: Path) -> None:
+    orphan = ensure_running(home)
+    shutil.rmtree(home)
+    anew = ensure_running(home)
+    assert anew.pid != orphan.pid
+    assert not psutil.pid_exists(orphan.pid)
+    assert query(anew, "SELECT 42") == 42
+
+
 def test_eight_processes_at_once_share_one_server(home: Path) -> None:
     starters = [start_elsewhere(home) for _ in range(8)]
     answers = [starter.communicate(timeout=60) for starter in starters]
