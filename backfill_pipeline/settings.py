@@ -139,9 +139,9 @@ class Settings(BaseSettings):
     )
     polygon_requests_per_minute: int = Field(
         default=5,
-        ge=1,
+        ge=0,
         validation_alias="POLYGON_REQUESTS_PER_MINUTE",
-        description="a whole number from 1 up",
+        description="a whole number; 0 for a plan without a limit",
     )
     tradier_token: SecretStr | None = Field(default=None, validation_alias="TRADIER_TOKEN", description="the token")
     tradier_base_url: WebAddress = Field(

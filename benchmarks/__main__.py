@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from . import bookkeeping, features, ingest, memory, resample
+from . import bookkeeping, decode, features, ingest, memory, resample
 from .figures import Figure, show
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -13,6 +13,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "resample": resample.run,
     "features": features.run,
     "bookkeeping": bookkeeping.run,
+    "decode": decode.run,
     "memory": memory.run,
 }
 

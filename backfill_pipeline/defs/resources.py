@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Protocol
 
 from backfill_pipeline.domain.grain import Grain, period_of
 from backfill_pipeline.domain.sessions import UnknownCalendarError
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.providers.budget import Budget, LimitMemory
 from backfill_pipeline.providers.errors import ProviderError
-from backfill_pipeline.providers.router import choose_provider
+from backfill_pipeline.providers.router import choose_provider, chosen_name
 from backfill_pipeline.settings import Settings, SettingsError
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
+from backfill_pipeline.storage.budget import OwnConnection, PostgresBudget, PostgresLimits, ProviderKey
 from backfill_pipeline.storage.connection import DatabaseError, connect
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.migrations import MigrationError
@@ -38,6 +41,13 @@ USER_ERRORS = (
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _shared(
+    own: OwnConnection, provider: str, base_url: str, key_fingerprint: str, per_minute: int
+) -> tuple[Budget, LimitMemory]:
+    key = ProviderKey(provider, base_url, key_fingerprint)
+    return PostgresBudget(own, key, per_minute), PostgresLimits(own, key)
 
 
 def first_day(settings: Settings, chain: Chain) -> date:
@@ -70,9 +80,11 @@ class Pipeline:
     @contextmanager
     def open(self) -> Iterator[Warehouse]:
         """A warehouse on the migrated database, started if it is the embedded one. Raises one-line errors."""
-        provider = self.provider or choose_provider(self.settings)
+        if self.provider is None:
+            chosen_name(self.settings)  # a wrong setting is told before a server is started for it
         databases = open_databases(self.settings)
-        with closing(connect(databases.market_url)) as conn:
+        with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
+            provider = self.provider or choose_provider(self.settings, partial(_shared, own))
             yield Warehouse(conn, provider, self.now, self.settings.intraday_grain, self.settings.daily_grain)
 
     @property

@@ -58,16 +58,23 @@ def tasks_of(warehouse: Warehouse, request: BackfillRequest, starts: Mapping[str
 
 def prepare(warehouse: Warehouse, task: Task) -> str:
     """Add what the task is about to what is wanted, and note what the provider can serve of it; says what, in words."""
-    conn, base = warehouse.conn, task.chain.base
-    sessions = warehouse.sessions(task.instrument.calendar)
-    served = warehouse.provider.served(task.instrument, base, sessions)
+    conn, base, subject = warehouse.conn, task.chain.base, _subject(warehouse, task)
+    served = _note_served(warehouse, subject)
     with conn:
-        record_served(conn, task.instrument.symbol_id, base, warehouse.provider.name, served.window, served.reason)
         for group in stretches(task.periods):
             first, last = group[0].first, group[-1].last
             if task.days is not None:
                 first, last = max(first, task.days[0]), min(last, task.days[1])
-            want(conn, task.instrument.symbol_id, base, sessions.days_window(first, last))
+            want(conn, task.instrument.symbol_id, base, subject.sessions.days_window(first, last))
+    return served
+
+
+def _note_served(warehouse: Warehouse, subject: Subject) -> str:
+    """Keep what the provider can serve of the subject, as far as it knows by now; says what, in words."""
+    conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
+    served = warehouse.provider.served(subject.instrument, base, subject.sessions)
+    with conn:
+        record_served(conn, symbol_id, base, warehouse.provider.name, served.window, served.reason)
     return served.reason
 
 
@@ -85,10 +92,10 @@ def run_task(warehouse: Warehouse, task: Task, work: Work) -> Iterator[Partition
     """Work through the task, yielding each partition once it is settled and stored. A provider's failure ends up as
     incomplete partitions, not as an exception: one symbol's trouble stays its own.
     """
-    served = prepare(warehouse, task)
+    prepare(warehouse, task)
     subject = _subject(warehouse, task)
     for group in stretches(task.periods):
-        yield from _run_stretch(warehouse, subject, task, group, served, work)
+        yield from _run_stretch(warehouse, subject, task, group, work)
 
 
 def _subject(warehouse: Warehouse, task: Task) -> Subject:
@@ -96,7 +103,7 @@ def _subject(warehouse: Warehouse, task: Task) -> Subject:
 
 
 def _run_stretch(
-    warehouse: Warehouse, subject: Subject, task: Task, group: Sequence[Period], served: str, work: Work
+    warehouse: Warehouse, subject: Subject, task: Task, group: Sequence[Period], work: Work
 ) -> Iterator[PartitionOutcome]:
     waiting = list(group)
     day = group[0].first
@@ -107,6 +114,7 @@ def _run_stretch(
         if waiting[0].first == day:
             notes = []  # no period reaches over from the windows before
         notes += run_window(warehouse, subject, day, last, work, ask=task.ask)
+        served = _note_served(warehouse, subject)  # a first answer may have told where the plan ends
         done = [period for period in waiting if period.last <= last]
         waiting = waiting[len(done) :]
         yield from outcomes(warehouse, subject, done, notes, served)

@@ -10,6 +10,8 @@ from datetime import date, timedelta
 from backfill_pipeline.domain.instruments import ASSET_CLASSES, AssetClass, check_symbol, default_calendar
 from backfill_pipeline.domain.sessions import FIRST_DAY, canonical_calendar
 from backfill_pipeline.domain.timeframe import BASES, CHAINS, Base, Chain
+from backfill_pipeline.providers.base import Lifetime
+from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.storage.coverage import want
 from backfill_pipeline.storage.symbols import add_symbol, get_instruments
 
@@ -99,7 +101,7 @@ def register(warehouse: Warehouse, registration: Registration) -> list[str]:
     for symbol in registration.symbols:
         asset_class = registration.asset_class or ("crypto" if symbol.startswith("X:") else "stock")
         calendar = registration.calendar or default_calendar(symbol, asset_class)
-        lifetime = warehouse.provider.lifetime(symbol)
+        lifetime = _lifetime(warehouse, symbol)
         with warehouse.conn:
             if add_symbol(
                 warehouse.conn,
@@ -118,3 +120,11 @@ def register(warehouse: Warehouse, registration: Registration) -> list[str]:
                 for base in registration.bases:
                     want(warehouse.conn, instrument.symbol_id, base, None, start)
     return new
+
+
+def _lifetime(warehouse: Warehouse, symbol: str) -> Lifetime | None:
+    """What the provider knows of it. A symbol is registered whatever the provider says; a run tells its troubles."""
+    try:
+        return warehouse.provider.lifetime(symbol)
+    except ProviderError:
+        return None
