@@ -42,7 +42,9 @@ def serve(environment: Environment, port: int) -> None:
         "webserver": ["-m", "dagster_webserver", "-h", HOST, "-p", str(port), "--uvicorn-log-level", "warning"],
         "daemon": ["-m", "dagster._daemon", "run", "--log-level", "warning"],
     }
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts this in the background has told it to ignore Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     folder = variables["DAGSTER_HOME"]  # elsewhere than a checkout, whose dagster.yaml Dagster would warn about
     children = {
         name: subprocess.Popen(  # noqa: S603  (our own programs)
