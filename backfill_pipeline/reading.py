@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -94,18 +94,22 @@ def read_bars(
     basis = None if as_of is None else check_date("as_of", as_of)
     by_symbol = splits_by_symbol(splits, names, adjust)
     with _open(url) as conn:
-        pieces = []
-        for instrument, sessions in _subjects(conn, names):
+        subjects = _subjects(conn, names)
+        for instrument, sessions in subjects:
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
-            window = _window(wanted, sessions)
-            columns = bar_columns(conn, instrument.symbol_id, frame, window, None if segment == "all" else segment)
-            if adjust != "none":
-                days = columns["session"].astype("datetime64[D]")
-                columns = apply_factors(columns, split_factors(days, by_symbol.get(instrument.symbol, ()), basis))
-            if segment == "all":
-                columns["segment"] = _segments(columns, sessions, frame)
-            pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
-    table = _frame(pieces, tz)
+        stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
+        columns, parts = bar_columns(conn, stretches, frame, None if segment == "all" else segment)
+    if segment == "all":
+        columns["segment"] = np.empty(len(columns["ts"]), dtype=np.int8)
+    for (instrument, sessions), part in zip(subjects, parts, strict=True):
+        own = {name: column[part] for name, column in columns.items()}
+        if segment == "all":
+            own["segment"][:] = _segments(own, sessions, frame)
+        if adjust != "none":
+            days = own["session"].astype("datetime64[D]")
+            _overwrite(own, apply_factors(own, split_factors(days, by_symbol.get(instrument.symbol, ()), basis)))
+        _label(own, sessions, frame, label)
+    table = _frame(names, columns, parts, tz)
     table["session"] = table["session"].astype("datetime64[s]")
     trades = table["trades"].to_numpy()
     table["trades"] = pd.arrays.IntegerArray(trades, trades < 0)
@@ -139,15 +143,18 @@ def read_features(
     basis = None if as_of is None else check_date("as_of", as_of)
     by_symbol = splits_by_symbol(splits, names, adjust)
     with _open(url) as conn:
-        pieces = []
-        for instrument, sessions in _subjects(conn, names):
+        subjects = _subjects(conn, names)
+        for instrument, sessions in subjects:
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
-            columns = feature_columns(conn, instrument.symbol_id, frame, _window(wanted, sessions))
-            if adjust != "none":
-                days = _session_of(columns["ts"].astype(np.int64), sessions)
-                columns = apply_factors(columns, split_factors(days, by_symbol.get(instrument.symbol, ()), basis))
-            pieces.append((instrument.symbol, _labelled(columns, sessions, frame, label)))
-    return _frame(pieces, tz)
+        stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
+        columns, parts = feature_columns(conn, stretches, frame)
+    for (instrument, sessions), part in zip(subjects, parts, strict=True):
+        own = {name: column[part] for name, column in columns.items()}
+        if adjust != "none":
+            days = _session_of(own["ts"].astype(np.int64), sessions)
+            _overwrite(own, apply_factors(own, split_factors(days, by_symbol.get(instrument.symbol, ()), basis)))
+        _label(own, sessions, frame, label)
+    return _frame(names, columns, parts, tz)
 
 
 @contextmanager
@@ -219,24 +226,24 @@ def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt
     return sessions.parts.segment[sessions.parts.locate(ts)]
 
 
-def _labelled(columns: Columns, sessions: Sessions, timeframe: Timeframe, label: Label) -> Columns:
-    if label == "start":
-        return columns
-    return {**columns, "ts": true_ends(columns["ts"].astype(np.int64), sessions, timeframe)}
+def _overwrite(own: Columns, changed: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put changed values where the frame's columns keep this symbol's rows."""
+    for name, values in changed.items():
+        if values is not own[name]:
+            own[name][:] = values
 
 
-def _frame(pieces: Sequence[tuple[str, Columns]], tz: str) -> pd.DataFrame:
+def _label(own: Columns, sessions: Sessions, timeframe: Timeframe, label: Label) -> None:
+    if label == "end":
+        own["ts"][:] = true_ends(own["ts"].astype(np.int64), sessions, timeframe)
+
+
+def _frame(names: Sequence[str], columns: Columns, parts: Sequence[slice], tz: str) -> pd.DataFrame:
     """One frame of all symbols' columns; `ts` from microseconds to `tz`."""
     import pandas as pd
 
-    lengths = [len(columns["ts"]) for _, columns in pieces]
-    names = [symbol for symbol, _ in pieces]
-    table: dict[str, object] = {
-        "symbol": pd.Categorical.from_codes(np.repeat(np.arange(len(names)), lengths), pd.Index(names))
-    }
-    for name in pieces[0][1]:
-        parts = [columns[name] for _, columns in pieces]
-        table[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    stamps = np.asarray(table["ts"]).astype(np.int64, copy=False).view("datetime64[us]")
+    code = np.repeat(np.arange(len(names)), [part.stop - part.start for part in parts])
+    table: dict[str, object] = {"symbol": pd.Categorical.from_codes(code, pd.Index(names)), **columns}
+    stamps = columns["ts"].view("datetime64[us]")
     table["ts"] = pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(tz)
     return pd.DataFrame(table, copy=False)

@@ -23,6 +23,7 @@ from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.providers.base import Answer, Request
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 from backfill_pipeline.reading import read_bars
+from backfill_pipeline.steps.backfill import CHUNK_MONTHS
 from backfill_pipeline.steps.ingest import fetch, ingest
 from backfill_pipeline.steps.warehouse import Subject, Warehouse
 from backfill_pipeline.storage.calendars import store_sessions
@@ -56,7 +57,7 @@ class _Memory(SyntheticProvider):
 
 @dataclass(frozen=True, eq=False)
 class _Workload:
-    """Windows of whole sessions (a quarter at most, as a run cuts them) of every symbol."""
+    """Windows of whole sessions of every symbol, as a run cuts them."""
 
     warehouse: Warehouse
     windows: list[tuple[Subject, list[date]]]
@@ -85,7 +86,7 @@ def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
     total = 0
     for instrument in get_instruments(conn, names).values():
         subject = Subject(instrument, INTRADAY, sessions)
-        for low, high in _quarters(sessions, begin, begin + count):
+        for low, high in _chunks(sessions, begin, begin + count):
             window = Window(int(sessions.day_start[low]), int(sessions.day_end[high - 1]))
             total += provider.draw(Request(instrument, "1m", window, sessions))
             windows.append((subject, [day.astype(object) for day in sessions.session[low:high]]))
@@ -93,9 +94,9 @@ def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
     return _Workload(Warehouse(conn, provider, lambda: NOW), windows, total)
 
 
-def _quarters(sessions: Sessions, low: int, high: int) -> Iterator[tuple[int, int]]:
+def _chunks(sessions: Sessions, low: int, high: int) -> Iterator[tuple[int, int]]:
     while low < high:
-        after = np.datetime64(day_after_chunk(sessions.session[low].astype(object), 3), "D")
+        after = np.datetime64(day_after_chunk(sessions.session[low].astype(object), CHUNK_MONTHS["1m"]), "D")
         end = min(high, int(np.searchsorted(sessions.session, after)))
         yield low, end
         low = end
@@ -178,6 +179,8 @@ def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
 
 def _wal_bytes(conn: Connection) -> int:
     """WAL that this connection has written: autovacuum writes some of its own meanwhile. Needs PostgreSQL 18."""
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
     with conn, conn.cursor() as cursor:
         cursor.execute("SELECT wal_bytes FROM pg_stat_get_backend_wal(pg_backend_pid())")
         row = cursor.fetchone()

@@ -18,9 +18,10 @@ from .requests import BackfillRequest, RequestError
 from .warehouse import Subject, Warehouse
 from .window import Work, run_window
 
-# Months a window spans at most: a quarter of minutes with extended hours is some 60,000 bars, a century of days
-# 25,000. Aligned to the calendar, so that a feature block (a month, a year) is computed once.
-_CHUNK_MONTHS: dict[Base, int] = {"1m": 3, "1d": 1200}
+# Months a window spans at most: half a year of minutes with extended hours is some 120,000 bars, a century of days
+# 25,000; each costs a wait for the disk. Aligned to the calendar, so that a feature block (a month, a year) is
+# computed once.
+CHUNK_MONTHS: dict[Base, int] = {"1m": 6, "1d": 1200}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _run_stretch(
     day = group[0].first
     notes: list[str] = []
     while day <= group[-1].last:
-        after = min(day_after_chunk(day, _CHUNK_MONTHS[subject.chain.base]), group[-1].last + timedelta(days=1))
+        after = min(day_after_chunk(day, CHUNK_MONTHS[subject.chain.base]), group[-1].last + timedelta(days=1))
         last = after - timedelta(days=1)
         if waiting[0].first == day:
             notes = []  # no period reaches over from the windows before

@@ -154,7 +154,9 @@ def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: S
     key = partial(Key, subject.instrument.symbol_id, base)
     silent = subtract([fetched.window], fetched.answered)
     old = concatenate([read_bars(warehouse.conn, key(window)) for window in silent])
-    bars = concatenate([new, old.take(~np.isin(old.ts, new.ts))]).sorted()
+    bars = new
+    if len(old):
+        bars = concatenate([new, old.take(~np.isin(old.ts, new.ts))]).sorted()
     if base == "1d":
         segment = np.full(len(bars), REGULAR, dtype=np.int8)
     else:

@@ -18,12 +18,15 @@ from psycopg2.sql import Composable
 
 Kind = Literal["int4", "float8", "bool", "timestamptz", "date", "text"]
 Array = npt.NDArray[np.generic]
+WireRows = np.ndarray[tuple[int], np.dtype[np.void]]
 
 # PostgreSQL counts from 2000-01-01; numpy and this project from 1970-01-01.
 _EPOCH_MICROS = 946_684_800_000_000
 _EPOCH_DAYS = 10_957
 
 _FORMAT = {"int4": ">i4", "float8": ">f8", "bool": "u1", "timestamptz": ">i8", "date": ">i4"}
+_NATIVE = {"int4": np.int64, "float8": np.float64, "bool": np.bool_, "timestamptz": np.int64, "date": np.int64}
+_SHIFT = {"timestamptz": _EPOCH_MICROS, "date": _EPOCH_DAYS}
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 _TRAILER = b"\xff\xff"
 
@@ -185,11 +188,17 @@ def copy_in(conn: Connection, statement: Composable, columns: Sequence[Column], 
 def copy_out(
     conn: Connection, query: Composable, kinds: Sequence[tuple[str, Kind]]
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """The rows of `query` as native numpy columns, named and typed by `kinds`.
+    """The rows of `query` as native numpy columns, named and typed by `kinds`; see NativeColumns for their dtypes.
 
-    The query must yield no NULL (coalesce to NaN or -1) and no text. timestamptz: int64 microseconds since 1970 UTC;
-    date: datetime64[D]; float8: float64; int4: int64; bool: bool.
+    The query must yield no NULL (coalesce to NaN or -1) and no text.
     """
+    found = NativeColumns(kinds)
+    found.append(wire_rows(conn, query, kinds))
+    return found.columns()
+
+
+def wire_rows(conn: Connection, query: Composable, kinds: Sequence[tuple[str, Kind]]) -> WireRows:
+    """The rows of `query` as they came, a field a column; for NativeColumns."""
     from psycopg2.sql import SQL
 
     buffer = io.BytesIO()
@@ -204,16 +213,50 @@ def copy_out(
     table = np.frombuffer(payload, dtype=dtype, count=count)
     # Every row starts with its field count, so a NULL anywhere shows in the rows after it.
     assert rest == 0 and bool((table["#"] == len(kinds)).all()), "the query yields NULLs or text"  # noqa: PT018
-    return {name: _native(table[name], kind) for name, kind in kinds}
+    return table
 
 
-def _native(values: npt.NDArray[np.generic], kind: Kind) -> npt.NDArray[np.generic]:
-    if kind == "timestamptz":
-        return values.astype(np.int64) + _EPOCH_MICROS
-    if kind == "date":
-        return (values.astype(np.int64) + _EPOCH_DAYS).astype("datetime64[D]")
-    if kind == "int4":
-        return values.astype(np.int64)
-    if kind == "bool":
-        return values.astype(bool)
-    return values.astype(np.float64)
+class NativeColumns:
+    """Columns in this machine's own form, filled piece by piece and each value written once.
+
+    timestamptz: int64 microseconds since 1970 UTC; date: datetime64[D]; float8: float64; int4: int64; bool: bool.
+    """
+
+    def __init__(self, kinds: Sequence[tuple[str, Kind]], pieces: int = 1) -> None:
+        """`pieces`: how many are to come. Room is made for so many of the first one's size; what is not filled is
+        never touched, and so never costs memory.
+        """
+        self._kinds = kinds
+        self._pieces = pieces
+        self._rows = 0
+        self._room: dict[str, Array] = {}
+
+    def append(self, table: WireRows) -> slice:
+        """Add rows; where they went."""
+        part = slice(self._rows, self._rows + len(table))
+        self._make_room(part.stop)
+        for name, kind in self._kinds:
+            target = self._room[name][part]
+            if kind in _SHIFT:
+                np.add(table[name], _SHIFT[kind], out=target, casting="unsafe")
+            else:
+                target[:] = table[name]
+        self._rows = part.stop
+        return part
+
+    def columns(self) -> dict[str, Array]:
+        self._make_room(0)
+        filled = {name: self._room[name][: self._rows] for name, _ in self._kinds}
+        return {
+            name: filled[name].view("datetime64[D]") if kind == "date" else filled[name] for name, kind in self._kinds
+        }
+
+    def _make_room(self, rows: int) -> None:
+        if self._room and rows <= len(self._room[self._kinds[0][0]]):
+            return
+        size = max(rows * self._pieces, 2 * self._rows) if not self._room else max(rows, 2 * self._rows)
+        for name, kind in self._kinds:
+            larger: Array = np.empty(size, dtype=_NATIVE[kind])
+            if self._rows:
+                larger[: self._rows] = self._room[name][: self._rows]
+            self._room[name] = larger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from backfill_pipeline.domain.sessions import Segment
 from backfill_pipeline.domain.timeframe import Timeframe
 from backfill_pipeline.domain.windows import Window, to_datetime
 
-from .copying import Kind, copy_out
+from .copying import Kind, NativeColumns, wire_rows
 
 Columns = dict[str, npt.NDArray[np.generic]]
 
@@ -32,42 +33,53 @@ _BARS: tuple[tuple[str, Kind, str], ...] = (
 )
 
 
+class Read(NamedTuple):
+    """What was read of several symbols: columns of all of them, and which rows are each one's."""
+
+    columns: Columns
+    parts: list[slice]
+
+
 def bar_columns(
-    conn: Connection, symbol_id: int, timeframe: Timeframe, window: Window, segment: Segment | None
-) -> Columns:
-    """Columns of the bars that start in `window`, ascending; of one segment, or of all (None).
+    conn: Connection, wanted: Sequence[tuple[int, Window]], timeframe: Timeframe, segment: Segment | None
+) -> Read:
+    """The bars that start in the window of each symbol_id of `wanted`, ascending; of one segment, or of all (None).
 
     ts: int64 microseconds UTC; session: datetime64[D]; vwap NaN and trades -1 where unknown.
     """
     condition = SQL("") if segment is None else SQL(" AND segment = {}").format(Literal(segment))
-    return _read(conn, "bars", _BARS, symbol_id, timeframe, window, condition)
+    return _read(conn, "bars", _BARS, wanted, timeframe, condition)
 
 
-def feature_columns(conn: Connection, symbol_id: int, timeframe: Timeframe, window: Window) -> Columns:
-    """Columns of the features of the bars that start in `window`, ascending; NaN for NULL."""
+def feature_columns(conn: Connection, wanted: Sequence[tuple[int, Window]], timeframe: Timeframe) -> Read:
+    """The features of the bars that start in the window of each symbol_id of `wanted`, ascending; NaN for NULL."""
     columns: list[tuple[str, Kind, str]] = [("ts", "timestamptz", "ts")]
     columns += [(feature.name, "float8", f"coalesce({feature.name}, 'NaN')") for feature in FEATURES]
-    return _read(conn, "features", columns, symbol_id, timeframe, window, SQL(""))
+    return _read(conn, "features", columns, wanted, timeframe, SQL(""))
 
 
 def _read(
     conn: Connection,
     table: str,
     columns: Sequence[tuple[str, Kind, str]],
-    symbol_id: int,
+    wanted: Sequence[tuple[int, Window]],
     timeframe: Timeframe,
-    window: Window,
     condition: Composable,
-) -> Columns:
-    query = SQL(
-        "SELECT {} FROM {} WHERE symbol_id = {} AND timeframe = {} AND ts >= {} AND ts < {}{} ORDER BY ts"
-    ).format(
-        SQL(", ").join(SQL(expression) for _, _, expression in columns),
-        Identifier(table),
-        Literal(symbol_id),
-        Literal(timeframe),
-        Literal(to_datetime(window.start)),
-        Literal(to_datetime(window.end)),
-        condition,
-    )
-    return copy_out(conn, query, [(name, kind) for name, kind, _ in columns])
+) -> Read:
+    kinds = [(name, kind) for name, kind, _ in columns]
+    found = NativeColumns(kinds, len(wanted))
+    parts = []
+    for symbol_id, window in wanted:
+        query = SQL(
+            "SELECT {} FROM {} WHERE symbol_id = {} AND timeframe = {} AND ts >= {} AND ts < {}{} ORDER BY ts"
+        ).format(
+            SQL(", ").join(SQL(expression) for _, _, expression in columns),
+            Identifier(table),
+            Literal(symbol_id),
+            Literal(timeframe),
+            Literal(to_datetime(window.start)),
+            Literal(to_datetime(window.end)),
+            condition,
+        )
+        parts.append(found.append(wire_rows(conn, query, kinds)))
+    return Read(found.columns(), parts)
