@@ -44,7 +44,7 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.param("BACKFILL_INTRADAY_GRAIN", "hour", "is 'hour'; allowed: day, week or month", id="grain"),
         pytest.param("BACKFILL_DAILY_START", "20000101", "is '20000101'; allowed: a date like", id="compact date"),
         pytest.param("BACKFILL_DAILY_START", "2001-02-29", "(day is out of range", id="no such date"),
-        pytest.param("POLYGON_REQUESTS_PER_MINUTE", "0", "allowed: a whole number from 1 up", id="no requests"),
+        pytest.param("POLYGON_REQUESTS_PER_MINUTE", "-1", "allowed: a whole number; 0 for", id="fewer than none"),
         pytest.param("POLYGON_REQUESTS_PER_MINUTE", "five", "is 'five'; allowed: a whole", id="no number"),
         pytest.param("BACKFILL_PROVIDER", "Polygon", "is 'Polygon'; allowed: auto or", id="upper case"),
         pytest.param("POLYGON_BASE_URL", "api.x.com", "allowed: an address that starts with https", id="no scheme"),

@@ -109,13 +109,13 @@ def test_the_matrix_shows_what_is_missing_in_every_timeframe(sample: Shell) -> N
 
 
 def test_interrupted_and_killed_the_same_command_goes_on_to_the_end(server: EmbeddedServer) -> None:
-    """Three quarters of minutes are stored one by one: the first run is interrupted, the second killed."""
-    command = ("run", "--symbols", "SYN", "--timeframes", "1h", "--start", "2022-01-03", "--end", "2022-09-30")
+    """Three half-years of minutes are stored one by one: the first run is interrupted, the second killed."""
+    command = ("run", "--symbols", "SYN", "--timeframes", "1h", "--start", "2022-01-03", "--end", "2023-06-30")
     with shell(server, BACKFILL_PROVIDER="synthetic") as long:
         assert long.quick("symbols", "add", "SYN", "--bars", "1m").returncode == 0
 
         interrupted = long.start(*command)
-        _wait_for_sessions(long, 62)
+        _wait_for_sessions(long, 124)
         os.kill(interrupted.pid, signal.SIGINT)
         out, err = interrupted.communicate(timeout=60)
         assert interrupted.returncode == 130, err
@@ -125,26 +125,28 @@ def test_interrupted_and_killed_the_same_command_goes_on_to_the_end(server: Embe
         assert "1 request, " in out or "2 requests, " in out
 
         stored = _sessions(long)
-        assert stored < 188
+        assert stored < 375
         killed = long.start(*command)
-        _wait_for_sessions(long, stored + 62)
+        _wait_for_sessions(long, stored + 124)
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate(timeout=60)
         assert killed.returncode == -signal.SIGKILL
-        assert _sessions(long) < 188
+        assert _sessions(long) < 375
 
         last = long.backfill(*command, "--json")
 
         assert last.returncode == 0, last.stderr
         told = json.loads(last.stdout)
-        assert told["asked"] == 1, "the third quarter alone"
-        # NYSE sessions of 2022's first three quarters: 62, 62 and 64.
+        assert told["asked"] == 1, "the third half-year alone"
+        # NYSE sessions of three half-years from 2022: 124, 127 and 124; of these 2022-11-25 was a half day.
+        full = {"1m": 390, "5m": 78, "15m": 26, "30m": 13, "1h": 7, "4h": 2}
+        half = {"1m": 210, "5m": 42, "15m": 14, "30m": 7, "1h": 4, "4h": 1}
         assert long.query("SELECT timeframe::text, count(*) FROM bars GROUP BY 1 ORDER BY 1") == sorted(
-            (t, 188 * n) for t, n in {"1m": 390, "5m": 78, "15m": 26, "30m": 13, "1h": 7, "4h": 2}.items()
+            (t, 374 * full[t] + half[t]) for t in full
         )
         with long.instance() as instance:
             for asset in INTRADAY_ASSETS:
-                assert len(instance.get_materialized_partitions(dg.AssetKey(asset))) == 271, asset
+                assert len(instance.get_materialized_partitions(dg.AssetKey(asset))) == 544, asset
         assert long.quick(*command).stdout.startswith("everything asked for is complete already")
 
 

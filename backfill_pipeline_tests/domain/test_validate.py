@@ -216,7 +216,7 @@ def is_refused(row: dict[str, float], timeframe: Base, asked: Window) -> bool:
     prices = [row[name] for name in ("open", "high", "low", "close")]
     if not all(math.isfinite(value) for value in [*prices, row["volume"]]) or math.isinf(row["vwap"]):
         return True
-    if min(prices) <= 0 or row["volume"] < 0 or row["vwap"] < 0 or row["trades"] < -1:
+    if min(prices) <= 0 or row["volume"] < 0 or row["vwap"] < 0 or not -1 <= row["trades"] < 2**31:
         return True
     if row["high"] < max(row["open"], row["close"]) or row["low"] > min(row["open"], row["close"]):
         return True

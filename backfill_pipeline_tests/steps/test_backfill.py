@@ -157,8 +157,8 @@ def test_every_partition_is_told_of_once_in_order_whatever_the_grain(database_ur
             assert {outcome.state for outcome in done} == {"complete"}
             rows = query(warehouse, "SELECT count(*) FROM bars WHERE timeframe = '1m'")[0][0]
             assert sum(outcome.bars["1m"].rows for outcome in done) == rows
-            # Three calendar quarters, so three requests; nothing is asked when the grain changes.
-            assert (work.asked, work.written > 0) == ((3, True) if grain == "day" else (0, False))
+            # Two calendar half-years, so two requests; nothing is asked when the grain changes.
+            assert (work.asked, work.written > 0) == ((2, True) if grain == "day" else (0, False))
 
 
 def test_gaps_between_partitions_are_not_asked_for(database_url: str) -> None:
@@ -173,16 +173,16 @@ def test_gaps_between_partitions_are_not_asked_for(database_url: str) -> None:
         ]
 
 
-def test_what_a_provider_said_of_one_quarter_is_not_said_of_the_next(database_url: str) -> None:
-    march, april = date(2024, 3, 28), date(2024, 4, 1)
-    exchange = Exchange(fails={march: Retryable("exchange: down in March")})
+def test_what_a_provider_said_of_one_half_year_is_not_said_of_the_next(database_url: str) -> None:
+    june, july = date(2024, 6, 28), date(2024, 7, 1)
+    exchange = Exchange(fails={june: Retryable("exchange: down in June")})
     with opened(database_url, exchange, LATER) as warehouse:
-        outcomes = backfill(warehouse, listed(warehouse), INTRADAY, march, april)
+        outcomes = backfill(warehouse, listed(warehouse), INTRADAY, june, july)
         assert (
-            outcomes["2024-03-28"].message == "ABC 2024-03-28 1m: 390 of 390 bars are missing (exchange: down in March)"
+            outcomes["2024-06-28"].message == "ABC 2024-06-28 1m: 390 of 390 bars are missing (exchange: down in June)"
         )
-        assert outcomes["2024-04-01"].message == "ABC 2024-04-01 1m: 390 of 390 bars are missing"
-        assert outcomes["2024-03-29"].message == "Good Friday"
+        assert outcomes["2024-07-01"].message == "ABC 2024-07-01 1m: 390 of 390 bars are missing"
+        assert outcomes["2024-06-29"].message == "weekend"
 
 
 def test_a_request_becomes_a_task_for_each_symbol_and_chain(database_url: str) -> None:
@@ -204,12 +204,12 @@ def test_a_request_becomes_a_task_for_each_symbol_and_chain(database_url: str) -
             tasks_of(warehouse, request, starts | {"daily": date(2024, 1, 31)})
 
 
-def test_a_quarter_of_round_the_clock_minutes_goes_through_in_pieces(database_url: str) -> None:
+def test_the_turn_of_a_half_year_of_round_the_clock_minutes_goes_through_in_pieces(database_url: str) -> None:
     with opened(database_url, SyntheticProvider(), LATER) as warehouse:
         coin = listed(warehouse, "X:BTCUSD", "crypto", "24/7")
-        first = date(2024, 3, 30)
+        first = date(2024, 6, 29)
         last = first + timedelta(days=3)
         outcomes = backfill(warehouse, coin, INTRADAY, first, last)
-        counts = {timeframe: summary.rows for timeframe, summary in outcomes["2024-03-31"].bars.items()}
+        counts = {timeframe: summary.rows for timeframe, summary in outcomes["2024-06-30"].bars.items()}
         assert counts == {"1m": 1440, "5m": 288, "15m": 96, "30m": 48, "1h": 24, "4h": 6}
         assert {outcome.state for outcome in outcomes.values()} == {"complete"}

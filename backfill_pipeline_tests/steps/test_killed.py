@@ -23,7 +23,7 @@ from backfill_pipeline_tests.steps.warehouses import Clock, backfill, empty, lis
 from backfill_pipeline_tests.tables import Tables, differences, tables
 
 ROUNDS = 10
-FIRST, LAST = date(2024, 2, 12), date(2024, 5, 10)  # two quarters, so two transactions of minutes
+FIRST, LAST = date(2024, 5, 13), date(2024, 8, 9)  # two half-years, so two transactions of minutes
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 PARTS = ((INTRADAY, FIRST, LAST), (DAILY, FIRST, LAST))
 
