@@ -10,6 +10,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -27,6 +28,7 @@ from backfill_pipeline.steps.backfill import CHUNK_MONTHS
 from backfill_pipeline.steps.ingest import fetch, ingest
 from backfill_pipeline.steps.warehouse import Subject, Warehouse
 from backfill_pipeline.storage.calendars import store_sessions
+from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.status import write_status
 from backfill_pipeline.storage.symbols import add_symbol, get_instruments
 
@@ -123,23 +125,24 @@ def _raw_copy(conn: Connection, stream: bytes) -> None:
         cursor.copy_expert("COPY peer FROM STDIN (FORMAT binary)", io.BytesIO(stream), size=1 << 20)
 
 
-def _raw_read(conn: Connection, symbols: Sequence[int]) -> int:
+def _raw_read(url: str, symbols: Sequence[int]) -> int:
+    """What read_bars does, less the frame: on a connection of its own, whose server process must first map its data."""
     rows = 0
     dtype = np.dtype(
         [("n", ">i2"), ("l0", ">i4"), ("ts", ">i8"), ("l1", ">i4"), ("session", ">i4")]
         + [item for k in range(6) for item in ((f"l{k + 2}", ">i4"), (f"v{k}", ">f8"))]
         + [("l8", ">i4"), ("trades", ">i4"), ("l9", ">i4"), ("final", "u1")]
     )
-    for symbol_id in symbols:
-        buffer = io.BytesIO()
-        with conn.cursor() as cursor:
-            cursor.copy_expert(
-                f"COPY (SELECT {READ_COLUMNS} FROM bars WHERE symbol_id = {symbol_id} AND timeframe = '1m'"
-                " AND segment = 'regular' ORDER BY ts) TO STDOUT (FORMAT binary)",
-                buffer,
-            )
-        rows += len(np.frombuffer(buffer.getbuffer()[19:-2], dtype=dtype))
-    conn.commit()
+    with closing(connect(url)) as conn:
+        for symbol_id in symbols:
+            buffer = io.BytesIO()
+            with conn.cursor() as cursor:
+                cursor.copy_expert(
+                    f"COPY (SELECT {READ_COLUMNS} FROM bars WHERE symbol_id = {symbol_id} AND timeframe = '1m'"
+                    " AND segment = 'regular' ORDER BY ts) TO STDOUT (FORMAT binary)",
+                    buffer,
+                )
+            rows += len(np.frombuffer(buffer.getbuffer()[19:-2], dtype=dtype))
     return rows
 
 
@@ -166,7 +169,7 @@ def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
             again.append(_seconds(work.store))
             log = _wal_bytes(conn) - before
             read.append(_seconds(lambda: read_bars(names, "1m", FIRST, NOW.date(), on_incomplete="ignore", url=url)))
-            raw_read.append(_seconds(lambda: _raw_read(conn, ids)))
+            raw_read.append(_seconds(lambda: _raw_read(url, ids)))
     copied = statistics.median(raw)
     return [
         Figure("ingest of new bars, rate / raw COPY's", copied / statistics.median(new), 0.8, "at least"),
