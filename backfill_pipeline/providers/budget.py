@@ -62,7 +62,7 @@ class NoBudget:
             waited += rest
         return waited
 
-    def expected_wait(self, priority: Priority, requests: int = 1) -> float:  # noqa: ARG002
+    def expected_wait(self, priority: Priority, requests: int = 1) -> float:  # noqa: ARG002  (none waits)
         return max(0.0, self._held_until - time.monotonic())
 
     def hold(self, seconds: float) -> None:

@@ -46,11 +46,11 @@ class OddRefusal(Retryable):
     most_tries = 2
 
 
-class NotYet(ProviderError):  # noqa: N818
+class NotYet(ProviderError):  # noqa: N818  (the tree reads as words)
     """The data is not published yet."""
 
 
-class NeverServed(ProviderError):  # noqa: N818
+class NeverServed(ProviderError):  # noqa: N818  (the tree reads as words)
     """Not in this provider or plan, whatever is tried."""
 
 
@@ -58,9 +58,9 @@ class BeyondPlan(NeverServed):
     """Older than the plan reaches."""
 
 
-class NotBelieved(ProviderError):  # noqa: N818
+class NotBelieved(ProviderError):  # noqa: N818  (the tree reads as words)
     """An answer that contradicts the question."""
 
 
-class ProviderStopped(ProviderError):  # noqa: N818
+class ProviderStopped(ProviderError):  # noqa: N818  (the tree reads as words)
     """Nothing more can be asked until a person acts."""

@@ -38,11 +38,11 @@ class SyntheticProvider:
         self._extended = extended
         self._withheld = withheld or {}
 
-    def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:  # noqa: ARG002
+    def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:  # noqa: ARG002  (all)
         window = Window(int(sessions.day_start[0]), int(sessions.day_end[-1]))
         return Served(window, "synthetic bars of any session")
 
-    def lifetime(self, symbol: str) -> Lifetime | None:  # noqa: ARG002
+    def lifetime(self, symbol: str) -> Lifetime | None:  # noqa: ARG002  (none has an end)
         return None
 
     def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:

@@ -212,7 +212,8 @@ def wire_rows(conn: Connection, query: Composable, kinds: Sequence[tuple[str, Ki
     count, rest = divmod(len(payload), dtype.itemsize)
     table = np.frombuffer(payload, dtype=dtype, count=count)
     # Every row starts with its field count, so a NULL anywhere shows in the rows after it.
-    assert rest == 0 and bool((table["#"] == len(kinds)).all()), "the query yields NULLs or text"  # noqa: PT018
+    assert rest == 0, "the query yields NULLs or text"
+    assert bool((table["#"] == len(kinds)).all()), "the query yields NULLs or text"
     return table
 
 
