@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,19 @@ class Answer:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class MarketRequest:
+    """Unadjusted bars of the session `day` of every instrument in `tickers`, all of one market and calendar."""
+
+    market: str
+    timeframe: Base
+    day: date
+    tickers: frozenset[str]
+    sessions: Sessions
+
+
 class Provider(Protocol):
-    """A source of bars. Implementations hold no state that a second process would need."""
+    """A source of bars. Implementations hold no state that a second process would need; threads may share one."""
 
     @property
     def name(self) -> str:
@@ -80,6 +91,15 @@ class Provider(Protocol):
 
     @property
     def settle(self) -> Settle: ...
+
+    @property
+    def live(self) -> bool:
+        """Made for the session that still runs: its bars give way to another provider's that has the session later."""
+        ...
+
+    def page_rows(self, timeframe: Base) -> int | None:
+        """Bars that one request can bring at most; None where requests cost nothing."""
+        ...
 
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         """What it can serve, without a request where that is possible."""
@@ -91,4 +111,19 @@ class Provider(Protocol):
 
     def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:
         """The bars asked for, piece by piece. `now`: aware; nothing after it exists. Raises ProviderError."""
+        ...
+
+
+@runtime_checkable
+class MarketProvider(Provider, Protocol):
+    """A provider that also has whole markets by the day: one request, or one file, for all instruments at once."""
+
+    def market(self, instrument: Instrument, timeframe: Base) -> str | None:
+        """The market that the instrument's days come with; None: it can only be asked for one by one."""
+        ...
+
+    def fetch_market(self, request: MarketRequest, now: datetime) -> Mapping[str, Answer]:
+        """By ticker, an answer for each that was asked. One the day does not have is answered with no bars. `now` as
+        in `fetch`. Raises ProviderError, and then nothing of the day is answered.
+        """
         ...

@@ -45,6 +45,7 @@ class PolygonProvider:
 
     name = "polygon"
     settle = Settle("day", timedelta(minutes=15))
+    live = False
 
     def __init__(
         self,
@@ -75,6 +76,9 @@ class PolygonProvider:
         if edge is None or _day_start(sessions, edge) <= window.start:
             return Served(window, f"polygon serves {timeframe} bars of {market}")
         return Served(Window(_day_start(sessions, edge), window.end), f"from {edge} (plan)")
+
+    def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (the same for minutes and days)
+        return self._pages.page_rows
 
     def lifetime(self, symbol: str) -> Lifetime | None:
         """From the reference; None where it says nothing, or cannot be asked just now."""

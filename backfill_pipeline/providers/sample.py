@@ -36,6 +36,7 @@ class SampleProvider:
 
     name = "sample"
     settle = Settle("close", timedelta(0))
+    live = False
 
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         if timeframe == "1m" and instrument.symbol == MINUTE_SYMBOL:
@@ -46,6 +47,9 @@ class SampleProvider:
             return Served(window, f"the sample has days of {FIRST_DAY} to {LAST_DAY}")
         known = MINUTE_SYMBOL if timeframe == "1m" else ", ".join(DAILY_SYMBOLS)
         return Served(None, f"the sample has {timeframe} bars of {known} only")
+
+    def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
+        return None
 
     def lifetime(self, symbol: str) -> Lifetime | None:
         if symbol not in DAILY_SYMBOLS:

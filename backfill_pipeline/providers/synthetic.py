@@ -30,6 +30,7 @@ class SyntheticProvider:
 
     name = "synthetic"
     settle = Settle("close", timedelta(minutes=15))
+    live = False
 
     def __init__(
         self, *, seed: int = 1, extended: bool = False, withheld: dict[str, Sequence[Window]] | None = None
@@ -41,6 +42,9 @@ class SyntheticProvider:
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:  # noqa: ARG002  (all)
         window = Window(int(sessions.day_start[0]), int(sessions.day_end[-1]))
         return Served(window, "synthetic bars of any session")
+
+    def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
+        return None
 
     def lifetime(self, symbol: str) -> Lifetime | None:  # noqa: ARG002  (none has an end)
         return None

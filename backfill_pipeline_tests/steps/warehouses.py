@@ -77,6 +77,8 @@ class Exchange:
     serves: tuple[date, date] = (date(1990, 1, 1), date(2030, 12, 31))
     lifetimes: dict[str, Lifetime] = field(default_factory=dict)
     requests: list[tuple[Base, Window]] = field(default_factory=list)
+    live: bool = False
+    page: int | None = None
 
     def trade(self, days: Sequence[date], *, extended: bool = False) -> Exchange:
         """Fill whole sessions with rows."""
@@ -88,6 +90,9 @@ class Exchange:
 
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         return Served(sessions.days_window(*self.serves), f"the exchange serves {self.serves[0]} to {self.serves[1]}")
+
+    def page_rows(self, timeframe: Base) -> int | None:
+        return self.page
 
     def lifetime(self, symbol: str) -> Lifetime | None:
         return self.lifetimes.get(symbol)
