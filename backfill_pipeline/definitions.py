@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from backfill_pipeline.defs.assets import chain_assets
+from backfill_pipeline.defs.corporate_actions import corporate_actions
 from backfill_pipeline.defs.jobs import pipeline_jobs
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import CHAINS
@@ -22,7 +23,7 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
         # backfill_policy and its like are marked beta: four lines a process, and nothing to do.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
-            assets=[chain_assets(pipeline.settings, chain) for chain in CHAINS],
+            assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions],
             jobs=pipeline_jobs(),
             resources={"pipeline": pipeline},
             # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.

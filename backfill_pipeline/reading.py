@@ -6,35 +6,35 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.database_urls import canonical_url
-from backfill_pipeline.domain.adjust import apply_factors, split_factors
 from backfill_pipeline.domain.completeness import is_listed
 from backfill_pipeline.domain.grid import true_ends
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.sessions import SEGMENTS, Segment, Sessions, horizon, load_sessions
 from backfill_pipeline.domain.timeframe import Timeframe, chain_of
 from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.reading_adjustment import adjustment
 from backfill_pipeline.reading_arguments import (
     Adjust,
+    Basis,
     Day,
     Label,
     OnIncomplete,
     Range,
     Splits,
     check,
-    check_date,
+    check_basis,
     check_names,
     check_range,
-    splits_by_symbol,
 )
 from backfill_pipeline.settings import load_settings
 from backfill_pipeline.storage.connection import connect
@@ -75,11 +75,13 @@ def read_bars(
 
     `start`, `end`: session dates, both included (`"2024-03-08"`), or two aware datetimes, half-open, of bar starts.
     `segment`: `regular`, `pre`, `post` or `all`. `adjust="splits"`: prices and vwap multiplied, volume divided, so
-    that all bars are in the share basis of `as_of` (None: after the last split); `splits` gives them, by symbol or
-    for the one symbol asked. `tz`: zone of `ts`. `label="end"`: `ts` is when the bar was over, never later than its
-    segment's end; a day ends at its close, a week at its last session's.
-    `on_incomplete`: what to do when sessions in range are not known to be complete. `url`: another database than the
-    settings'.
+    that all bars are in the share basis of `as_of` (None: today); weeks are built from adjusted days. The splits are
+    the stored ones, unless `splits` gives others, by symbol or for the one symbol asked (with `as_of` None, all of
+    them). `adjust="all"`: prices and vwap by the stored dividends, too, each 1 - cash / the close before its ex-date;
+    volume is not. `tz`: zone of `ts`. `label="end"`: `ts` is when the bar was over, never later than its segment's
+    end; a day ends at its close, a week at its last session's.
+    `on_incomplete`: what to do when sessions in range are not known to be complete, or dividends had to be left out.
+    `url`: another database than the settings'.
 
     Columns: symbol (category), ts (datetime64[us, tz]), session (datetime64[s]), open, high, low, close, volume, vwap
     (float64, vwap NaN unknown), trades (Int64), final (bool); with `segment="all"` also segment (category).
@@ -91,23 +93,20 @@ def read_bars(
     if segment not in (*SEGMENTS, "all"):
         raise ValueError(f"segment {segment!r} is not known; use one of {' '.join(SEGMENTS)} all")
     wanted, names = check_range(start, end), check_names(symbols)
-    basis = None if as_of is None else check_date("as_of", as_of)
-    by_symbol = splits_by_symbol(splits, names, adjust)
+    basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
         for instrument, sessions in subjects:
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
         stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
         columns, parts = bar_columns(conn, stretches, frame, None if segment == "all" else segment)
+        _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
     if segment == "all":
         columns["segment"] = np.empty(len(columns["ts"]), dtype=np.int8)
-    for (instrument, sessions), part in zip(subjects, parts, strict=True):
+    for (_, sessions), part in zip(subjects, parts, strict=True):
         own = {name: column[part] for name, column in columns.items()}
         if segment == "all":
             own["segment"][:] = _segments(own, sessions, frame)
-        if adjust != "none":
-            days = own["session"].astype("datetime64[D]")
-            _overwrite(own, apply_factors(own, split_factors(days, by_symbol.get(instrument.symbol, ()), basis)))
         _label(own, sessions, frame, label)
     table = _frame(names, columns, parts, tz)
     table["session"] = table["session"].astype("datetime64[s]")
@@ -135,25 +134,21 @@ def read_features(
     """Features of regular bars; arguments and errors as in `read_bars`.
 
     Columns: symbol (category), ts (datetime64[us, tz]) and the features of the data dictionary (float64, NaN for
-    NULL). With `adjust`, those in price units are rescaled as prices are; a window over a split that was not known
-    when the features were computed (all that `splits` gives) still mixes both bases.
+    NULL). With `adjust`, those in price units are rescaled as prices are. Windows know the stored splits; one over a
+    split that only `splits` gives, and one over a dividend, still mixes both bases.
     """
     frame = check(timeframe, adjust, label, on_incomplete, tz)
     wanted, names = check_range(start, end), check_names(symbols)
-    basis = None if as_of is None else check_date("as_of", as_of)
-    by_symbol = splits_by_symbol(splits, names, adjust)
+    basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
         for instrument, sessions in subjects:
             _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
         stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
         columns, parts = feature_columns(conn, stretches, frame)
-    for (instrument, sessions), part in zip(subjects, parts, strict=True):
-        own = {name: column[part] for name, column in columns.items()}
-        if adjust != "none":
-            days = _session_of(own["ts"].astype(np.int64), sessions)
-            _overwrite(own, apply_factors(own, split_factors(days, by_symbol.get(instrument.symbol, ()), basis)))
-        _label(own, sessions, frame, label)
+        _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
+    for (_, sessions), part in zip(subjects, parts, strict=True):
+        _label({"ts": columns["ts"][part]}, sessions, frame, label)
     return _frame(names, columns, parts, tz)
 
 
@@ -204,19 +199,18 @@ def _guard(
     if not open_days:
         return
     first, last = open_days[0], open_days[-1]
-    text = (
+    _tell(
         f"{instrument.symbol} {timeframe}: {len(open_days)} of {len(days)} sessions, {first} to {last}, are incomplete;"
-        f" repair: backfill run --symbols {instrument.symbol} --timeframes {base} --start {first} --end {last}"
+        f" repair: backfill run --symbols {instrument.symbol} --timeframes {base} --start {first} --end {last}",
+        on_incomplete,
     )
+
+
+def _tell(text: str, on_incomplete: OnIncomplete) -> None:
     if on_incomplete == "raise":
         raise IncompleteError(text)
-    warnings.warn(text, IncompleteWarning, stacklevel=3)
-
-
-def _session_of(ts: npt.NDArray[np.int64], sessions: Sessions) -> npt.NDArray[np.datetime64]:
-    """The date of the last session that has started at each bar's day; of a week, a day of or before its Monday."""
-    row = np.searchsorted(sessions.day_start, ts, side="right") - 1
-    return sessions.session[row]
+    if on_incomplete == "warn":
+        warnings.warn(text, IncompleteWarning, stacklevel=4)  # the line that called read_bars
 
 
 def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt.NDArray[np.int8]:
@@ -226,10 +220,28 @@ def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt
     return sessions.parts.segment[sessions.parts.locate(ts)]
 
 
-def _overwrite(own: Columns, changed: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Put changed values where the frame's columns keep this symbol's rows."""
-    for name, values in changed.items():
-        if values is not own[name]:
+def _adjust(
+    conn: Connection,
+    subjects: Sequence[tuple[Instrument, Sessions]],
+    columns: Columns,
+    parts: Sequence[slice],
+    timeframe: Timeframe,
+    wanted: Range,
+    basis: Basis,
+    on_incomplete: OnIncomplete,
+) -> None:
+    """Put adjusted values where the columns keep each symbol's rows."""
+    if basis.adjust == "none":
+        return
+    for (instrument, sessions), part in zip(subjects, parts, strict=True):
+        given = basis.splits.get(instrument.symbol)
+        made = adjustment(
+            conn, instrument, sessions, wanted.first, given=given, dividends=basis.adjust == "all", as_of=basis.as_of
+        )
+        if made.left_out:
+            _tell(made.left_out, on_incomplete)
+        own = {name: column[part] for name, column in columns.items()}
+        for name, values in made.apply(conn, instrument, own, sessions, timeframe).items():
             own[name][:] = values
 
 

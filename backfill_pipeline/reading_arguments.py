@@ -28,6 +28,15 @@ class Range:
     exact: Window | None
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What prices are asked in. `splits`: those given, by symbol; another symbol has those that are stored."""
+
+    adjust: Adjust
+    as_of: date | None
+    splits: Mapping[str, Sequence[Split]]
+
+
 def check(timeframe: str, adjust: str, label: str, on_incomplete: str, tz: str) -> Timeframe:
     for name, value, known in (
         ("adjust", adjust, ("none", "splits", "all")),
@@ -36,8 +45,6 @@ def check(timeframe: str, adjust: str, label: str, on_incomplete: str, tz: str) 
     ):
         if value not in known:
             raise ValueError(f"{name} {value!r} is not known; use one of {' '.join(known)}")
-    if adjust == "all":
-        raise ValueError("adjust='all' needs dividends, which are not stored yet; use adjust='splits' with splits=…")
     try:
         ZoneInfo(tz)
     except (ValueError, LookupError):  # LookupError: ZoneInfoNotFoundError
@@ -75,13 +82,9 @@ def check_date(name: str, value: Day) -> date:
         raise ValueError(f"{name} {value!r} is not a date; write it as 2024-03-01") from None
 
 
-def splits_by_symbol(splits: Splits | None, names: Sequence[str], adjust: Adjust) -> Mapping[str, Sequence[Split]]:
-    if adjust == "none":
-        return {}
-    if splits is None:
-        raise ValueError("adjust='splits' needs them: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
-    if isinstance(splits, Mapping):
-        return splits
-    if len(names) > 1:
-        raise ValueError("several symbols need splits by symbol: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
-    return {names[0]: splits}
+def check_basis(adjust: Adjust, as_of: Day | None, splits: Splits | None, names: Sequence[str]) -> Basis:
+    if splits is not None and not isinstance(splits, Mapping):
+        if len(names) > 1:
+            raise ValueError("several symbols need splits by symbol: splits={'AAPL': [Split(date(2005, 2, 28), 2.0)]}")
+        splits = {names[0]: splits}
+    return Basis(adjust, None if as_of is None else check_date("as_of", as_of), splits or {})

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backfill_pipeline.database_urls import canonical_url, redacted_url
 
 Grain = Literal["day", "week", "month"]
+_PROVIDERS = "auto or names of providers, the preferred first, like files,polygon,tradier"
 CRON_FIELDS = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
@@ -68,6 +69,17 @@ def _secret_web_address(secret: SecretStr) -> SecretStr:
     return SecretStr(_web_address(secret.get_secret_value()))
 
 
+def _providers(text: str) -> str:
+    names = [name.strip() for name in text.split(",")]
+    if not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
+        raise ValueError(_PROVIDERS)
+    if len(set(names)) < len(names):
+        raise ValueError("each provider once")
+    if "auto" in names and len(names) > 1:
+        raise ValueError("auto stands alone")
+    return ",".join(names)
+
+
 def _cron(text: str) -> str:
     fields = text.split()
     if len(fields) != len(CRON_FIELDS):
@@ -95,7 +107,7 @@ DatabaseUrl = Annotated[str, AfterValidator(canonical_url)]
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SecretWebAddress = Annotated[SecretStr, AfterValidator(_secret_web_address)]
-Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+Providers = Annotated[str, AfterValidator(_providers)]
 
 
 class Settings(BaseSettings):
@@ -122,11 +134,7 @@ class Settings(BaseSettings):
         default=None, validation_alias="DAGSTER_DATABASE_URL", repr=False, description="like DATABASE_URL"
     )
 
-    provider: Word = Field(
-        default="auto",
-        validation_alias="BACKFILL_PROVIDER",
-        description="auto or a provider's name in lower case",
-    )
+    provider: Providers = Field(default="auto", validation_alias="BACKFILL_PROVIDER", description=_PROVIDERS)
     polygon_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("POLYGON_API_KEY", "MASSIVE_API_KEY"),
@@ -147,6 +155,11 @@ class Settings(BaseSettings):
     tradier_base_url: WebAddress = Field(
         default="https://api.tradier.com/v1",
         validation_alias="TRADIER_BASE_URL",
+        description="an address that starts with https:// or http://",
+    )
+    binance_base_url: WebAddress = Field(
+        default="https://data-api.binance.vision",
+        validation_alias="BINANCE_BASE_URL",
         description="an address that starts with https:// or http://",
     )
     files: Annotated[Path, AfterValidator(_home)] | None = Field(
@@ -175,6 +188,11 @@ class Settings(BaseSettings):
     daily_grain: Grain = Field(
         default="month", validation_alias="BACKFILL_DAILY_GRAIN", description="day, week or month"
     )
+
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """The parts of `provider`, the preferred first."""
+        return tuple(self.provider.split(","))
 
     @field_validator("*", mode="before")
     @classmethod

@@ -32,8 +32,6 @@ SPLIT = Split(date(2005, 2, 28), 2.0)
         pytest.param((), {"segment": "lunch"}, "segment 'lunch' is not known", id="segment"),
         pytest.param((), {"label": "middle"}, "label 'middle' is not known; use one of start end", id="label"),
         pytest.param((), {"adjust": "half"}, "adjust 'half' is not known", id="adjust"),
-        pytest.param((), {"adjust": "all"}, "adjust='all' needs dividends", id="dividends"),
-        pytest.param((), {"adjust": "splits"}, "adjust='splits' needs them", id="no splits"),
         pytest.param((), {"on_incomplete": "cry"}, "on_incomplete 'cry' is not known", id="on_incomplete"),
         pytest.param((), {"tz": "Mars"}, "tz 'Mars' is not a time zone", id="zone"),
         pytest.param((), {"as_of": "soon", "adjust": "splits", "splits": [SPLIT]}, "as_of 'soon' is not", id="as_of"),

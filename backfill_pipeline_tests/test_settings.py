@@ -26,6 +26,7 @@ def test_without_any_variable_the_documented_defaults_hold() -> None:
     assert settings.database_url is None
     assert settings.provider == "auto"
     assert settings.polygon_requests_per_minute == 5
+    assert settings.binance_base_url == "https://data-api.binance.vision"
     assert settings.nightly_cron == "0 2 * * *"
     assert (settings.intraday_start, settings.intraday_grain) == (date(2022, 1, 1), "day")
     assert (settings.daily_start, settings.daily_grain) == (date(2000, 1, 1), "month")
@@ -47,6 +48,11 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.param("POLYGON_REQUESTS_PER_MINUTE", "-1", "allowed: a whole number; 0 for", id="fewer than none"),
         pytest.param("POLYGON_REQUESTS_PER_MINUTE", "five", "is 'five'; allowed: a whole", id="no number"),
         pytest.param("BACKFILL_PROVIDER", "Polygon", "is 'Polygon'; allowed: auto or", id="upper case"),
+        pytest.param("BACKFILL_PROVIDER", "polygon,", "is 'polygon,'; allowed: auto or", id="a name that is empty"),
+        pytest.param("BACKFILL_PROVIDER", "polygon;tradier", "like files,polygon,tradier", id="another comma"),
+        pytest.param("BACKFILL_PROVIDER", "files,polygon,files", "(each provider once)", id="a provider twice"),
+        pytest.param("BACKFILL_PROVIDER", "auto,files", "(auto stands alone)", id="auto and a name"),
+        pytest.param("BINANCE_BASE_URL", "data-api.binance.vision", "that starts with https", id="no scheme, crypto"),
         pytest.param("POLYGON_BASE_URL", "api.x.com", "allowed: an address that starts with https", id="no scheme"),
         pytest.param("BACKFILL_NIGHTLY_CRON", "0 2 * *", "and not 4", id="four fields"),
         pytest.param("BACKFILL_NIGHTLY_CRON", "0 24 * * *", "hour '24' is not of 0-23", id="hour 24"),
@@ -99,6 +105,23 @@ def test_the_repr_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in str(settings)
     assert settings.webhook_url is not None
     assert settings.webhook_url.get_secret_value() == f"https://x/{SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("auto", ("auto",)),
+        ("sample", ("sample",)),
+        ("files,polygon,tradier", ("files", "polygon", "tradier")),
+        (" files , polygon\r", ("files", "polygon")),
+    ],
+)
+def test_providers_are_named_in_the_order_of_preference(
+    monkeypatch: pytest.MonkeyPatch, value: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("BACKFILL_PROVIDER", value)
+    assert load_settings().provider_names == names
+    assert load_settings().provider == ",".join(names)  # as `backfill env` hands it on
 
 
 def test_the_key_is_known_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,13 @@ from backfill_pipeline.domain.sessions import Sessions, load_sessions
 from backfill_pipeline.domain.timeframe import INTRADAY
 from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.providers.base import Answer, Request
+from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 from backfill_pipeline.reading import read_bars
-from backfill_pipeline.steps.backfill import CHUNK_MONTHS
-from backfill_pipeline.steps.ingest import fetch, ingest
-from backfill_pipeline.steps.warehouse import Subject, Warehouse
+from backfill_pipeline.steps.fetching import Unit, ask
+from backfill_pipeline.steps.ingest import ingest
+from backfill_pipeline.steps.job import CHUNK_MONTHS
+from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.calendars import store_sessions
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.status import write_status
@@ -62,16 +64,16 @@ class _Workload:
     """Windows of whole sessions of every symbol, as a run cuts them."""
 
     warehouse: Warehouse
-    windows: list[tuple[Subject, list[date]]]
+    units: list[Unit]
     rows: int
 
     def store(self) -> None:
         conn = self.warehouse.conn
-        for subject, days in self.windows:
-            for answer in fetch(self.warehouse, subject, days):
+        for unit in self.units:
+            for answer in ask(unit, NOW).fetched:
                 with conn:
-                    done = ingest(self.warehouse, subject, answer)
-                    write_status(conn, subject.instrument.symbol_id, "1m", done.statuses, NOW)
+                    done = ingest(self.warehouse, unit.subject, answer)
+                    write_status(conn, unit.subject.instrument.symbol_id, "1m", done.statuses, NOW)
 
 
 def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
@@ -84,16 +86,19 @@ def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
             add_symbol(conn, name, "stock", "XNYS")
     begin = sessions.rows_between(FIRST, FIRST).start
     count = int(np.searchsorted(np.cumsum(sessions.expected_1m[begin:]), rows // symbols))
-    windows = []
+    units = []
+    warehouse = Warehouse(conn, Router([provider]), lambda: NOW)
     total = 0
     for instrument in get_instruments(conn, names).values():
-        subject = Subject(instrument, INTRADAY, sessions)
+        subject = warehouse.subject(instrument, INTRADAY)
         for low, high in _chunks(sessions, begin, begin + count):
             window = Window(int(sessions.day_start[low]), int(sessions.day_end[high - 1]))
             total += provider.draw(Request(instrument, "1m", window, sessions))
-            windows.append((subject, [day.astype(object) for day in sessions.session[low:high]]))
+            rows = np.arange(low, high)
+            days = [sessions.session[row].astype(object) for row in (low, high - 1)]
+            units.append(Unit(subject, provider, rows, ((instrument.symbol, *days),)))
     conn.commit()
-    return _Workload(Warehouse(conn, provider, lambda: NOW), windows, total)
+    return _Workload(warehouse, units, total)
 
 
 def _chunks(sessions: Sessions, low: int, high: int) -> Iterator[tuple[int, int]]:

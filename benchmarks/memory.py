@@ -10,8 +10,10 @@ from pathlib import Path
 
 from backfill_pipeline.domain.grain import periods_between
 from backfill_pipeline.domain.timeframe import INTRADAY
+from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
-from backfill_pipeline.steps.backfill import Task, run_task
+from backfill_pipeline.steps.backfill import run_tasks
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.symbols import add_symbol, get_instruments
@@ -48,7 +50,7 @@ def _child(rows: int) -> None:
     now = datetime(2026, 11, 20, tzinfo=UTC)
     with market_database() as (_, conn):
         provider = SyntheticProvider(extended=True)
-        warehouse = Warehouse(conn, provider, lambda: now)
+        warehouse = Warehouse(conn, Router([provider]), lambda: now)
         # 960 minutes a session, 252 sessions a year, from 2022: 1,170,000 a symbol.
         names = [f"S{number:03d}" for number in range(-(-rows // 1_170_000))]
         with conn:
@@ -58,7 +60,7 @@ def _child(rows: int) -> None:
         work = Work()
         begin = datetime.now(UTC)
         for instrument in get_instruments(conn, names).values():
-            for _ in run_task(warehouse, Task(instrument, INTRADAY, periods), work):
+            for _ in run_tasks(warehouse, [Task(instrument, INTRADAY, periods)], work):
                 pass
         seconds = (datetime.now(UTC) - begin).total_seconds()
     peak = _peak_mb()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from . import database, symbols
+from .budget import pause, resume
 from .demo import demo
+from .doctor import doctor
 from .matrix import matrix
 from .run import run
 from .ui import ui
@@ -20,6 +22,9 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(run)
 app.command()(matrix)
+app.command()(doctor)
+app.command()(pause)
+app.command()(resume)
 app.command()(ui)
 app.command()(database.env)
 app.add_typer(symbols.app, name="symbols")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+import backfill_pipeline
 from backfill_pipeline.domain.timeframe import Chain
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.window import Work
@@ -54,7 +56,7 @@ class Progress:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        with self._bar:
+        with self._bar, _log_shown(quiet=self._quiet):
             yield
 
     def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
@@ -73,3 +75,28 @@ class Progress:
         counts = self._counts
         counts.asked, counts.bars_received, counts.bars_written = work.asked, work.received, work.written
         counts.bars_withdrawn, counts.feature_rows_written = work.removed, work.features
+
+
+class _Lines(logging.Handler):
+    """Lines of the log on stderr: above the bar on a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(record.getMessage())
+
+
+@contextmanager
+def _log_shown(*, quiet: bool) -> Iterator[None]:
+    """What the package logs meanwhile, such as waits for a request, is shown to the person who waits."""
+    if quiet:
+        yield
+        return
+    # Before Dagster adds its own handler, which rewrites the record's text for the handlers after it.
+    log, lines = logging.getLogger(backfill_pipeline.__name__), _Lines(logging.INFO)
+    level = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(level)

@@ -9,8 +9,8 @@ import dagster as dg
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
 from backfill_pipeline.settings import Settings
-from backfill_pipeline.steps.backfill import Task
 from backfill_pipeline.steps.requests import RequestError
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
@@ -34,7 +34,7 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
         selected = [name for name in asset_names(chain) if dg.AssetKey(name) in context.selected_asset_keys]
         with told_in_one_line(), pipeline.open() as warehouse:
             tasks, refused = _tasks(warehouse, chain, _keys(context), ask=bars_asset(chain.base) in selected)
-            run_tasks(context, pipeline, warehouse, [(task, selected) for task in tasks], refused)
+            run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused)
         yield from ()
 
     return step

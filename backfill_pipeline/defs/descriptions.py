@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from backfill_pipeline.domain.columns import BARS, FEATURE_ROWS, TableColumn
+from backfill_pipeline.domain.columns import BARS, FEATURE_ROWS
+from backfill_pipeline.domain.table_columns import TableColumn
 from backfill_pipeline.domain.timeframe import Timeframe, chain_of
 
 _LABEL = {

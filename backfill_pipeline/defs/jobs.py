@@ -8,13 +8,14 @@ import dagster as dg
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
-from backfill_pipeline.steps.backfill import Task, prepare, survey, tasks_of, without
 from backfill_pipeline.steps.register import Registration, parse_registration, register
 from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
+from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, without
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
 from .bookkeeping import plan, recorded
+from .corporate_actions import corporate_actions_job
 from .partitions import key_of, symbol_dimension
 from .resources import Pipeline
 from .running import asset_names, run_tasks, told_in_one_line
@@ -53,7 +54,7 @@ def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[P
             plan(context, asset_names(task.chain), [key_of(task.instrument.symbol, p) for p in task.periods])
         if not work.tasks:
             context.log.info("everything asked for is complete already: nothing was asked")
-        run_tasks(context, pipeline, warehouse, [(task, asset_names(task.chain)) for task in work.tasks])
+        run_tasks(context, pipeline, warehouse, work.tasks)
 
 
 def _text(value: object) -> str | None:
@@ -176,7 +177,7 @@ def pipeline_jobs() -> list[Any]:
 
     master = _job_of(master_backfill, "Both chains, by plain config: symbols, timeframes, days or start and end.")
     registering = _job_of(register_symbols, "Add symbols to the registry and to the chains' partitions.")
-    return [*chains, master, registering]
+    return [*chains, master, registering, corporate_actions_job()]
 
 
 def _job_of(op: dg.OpDefinition, description: str) -> dg.JobDefinition:

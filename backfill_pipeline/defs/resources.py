@@ -13,7 +13,8 @@ from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.budget import Budget, LimitMemory
 from backfill_pipeline.providers.errors import ProviderError
-from backfill_pipeline.providers.router import choose_provider, chosen_name
+from backfill_pipeline.providers.configured import chosen_names, configured_router
+from backfill_pipeline.providers.router import Router
 from backfill_pipeline.settings import Settings, SettingsError
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.requests import RequestError
@@ -81,11 +82,15 @@ class Pipeline:
     def open(self) -> Iterator[Warehouse]:
         """A warehouse on the migrated database, started if it is the embedded one. Raises one-line errors."""
         if self.provider is None:
-            chosen_name(self.settings)  # a wrong setting is told before a server is started for it
+            chosen_names(self.settings)  # a wrong setting is told before a server is started for it
         databases = open_databases(self.settings)
         with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
-            provider = self.provider or choose_provider(self.settings, partial(_shared, own))
-            yield Warehouse(conn, provider, self.now, self.settings.intraday_grain, self.settings.daily_grain)
+            router = (
+                configured_router(self.settings, partial(_shared, own))
+                if self.provider is None
+                else Router([self.provider])
+            )
+            yield Warehouse(conn, router, self.now, self.settings.intraday_grain, self.settings.daily_grain)
 
     @property
     def starts(self) -> dict[str, date]:

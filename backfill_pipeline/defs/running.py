@@ -2,16 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
 
 from backfill_pipeline.domain.completeness import State
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
-from backfill_pipeline.steps.backfill import Task, run_task
+from backfill_pipeline.steps.backfill import run_tasks as run_all
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.summary import Summary
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
 
@@ -50,19 +51,19 @@ def run_tasks(
     context: Context,
     pipeline: Pipeline,
     warehouse: Warehouse,
-    tasks: Iterable[tuple[Task, Sequence[str]]],
+    tasks: Sequence[Task],
+    assets: Callable[[Chain], Sequence[str]] = asset_names,
     refused: Sequence[str] = (),
 ) -> None:
-    """Run each task and record the partitions it completes for its assets. Raises dagster's Failure at the very end,
+    """Run the tasks and record the partitions they complete for the `assets` of their chain. Raises dagster's Failure at the very end,
     naming the partitions with missing bars and what was `refused` before anything ran.
     """
     work = Work()
     ledger = _Ledger(context, pipeline)
     try:
         with Recorder(context) as recorder:
-            for task, assets in tasks:
-                for outcome in run_task(warehouse, task, work):
-                    ledger.note(recorder, task.chain, outcome, assets)
+            for task, outcome in run_all(warehouse, tasks, work):
+                ledger.note(recorder, task.chain, outcome, assets(task.chain))
     finally:  # whatever ended the run, nobody may read a partition that is not due as a failed one
         if ledger.unsettled:
             forget_plans(context, ledger.unsettled)

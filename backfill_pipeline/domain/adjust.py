@@ -1,7 +1,8 @@
-"""Splits: the share basis of a bar, and bringing bars and features from one basis to another. No dividends.
+"""Splits and dividends: the basis of a bar, and bringing bars and features from one basis to another.
 
 A split of ratio 4 (new shares per old) makes four shares of one at its ex-date: from that session's first bar
-on, pre-market included, prices are a quarter. Stored bars keep the basis of their own day.
+on, pre-market included, prices are a quarter. Stored bars keep the basis of their own day. A dividend scales the
+prices before its ex-date by 1 - cash / close and leaves volume alone.
 """
 
 import math
@@ -14,7 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backfill_pipeline.domain.bars import Micros
 from backfill_pipeline.domain.feature_list import FEATURES
+from backfill_pipeline.domain.resample import iso_monday
+from backfill_pipeline.domain.sessions import Sessions
+from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.domain.windows import DAY
 
 Floats = NDArray[np.float64]
 Dates = NDArray[np.datetime64]
@@ -38,6 +44,23 @@ class Split:
             )
 
 
+@dataclass(frozen=True)
+class Dividend:
+    """A cash payment per share of its ex-date, in `currency` (`USD`)."""
+
+    ex_date: date
+    cash: float
+    currency: str
+
+
+@dataclass(frozen=True)
+class DividendStep:
+    """What the payments of one ex-date do: prices of the sessions before it are multiplied by `factor`, in (0, 1)."""
+
+    ex_date: date
+    factor: float
+
+
 def split_factors(sessions: Dates, splits: Sequence[Split], as_of: date | None = None) -> Floats:
     """Price factor, float64[n], that brings each bar to the basis of `as_of` (None: after the last split).
 
@@ -50,6 +73,58 @@ def split_factors(sessions: Dates, splits: Sequence[Split], as_of: date | None =
     for split, before in zip(known, _bars_before(sessions, known), strict=True):
         shares[:before] *= split.ratio
     return 1.0 / shares
+
+
+def dividend_steps(
+    dividends: Sequence[Dividend], closes: Mapping[date, tuple[date, float]], splits: Sequence[Split], currency: str
+) -> tuple[list[DividendStep], list[str]]:
+    """The step of each ex-date in order, and a line for each payment that gives none.
+
+    factor = 1 - cash / close, where close is the last one before the ex-date on the share basis of the ex-date: on
+    one day the split comes first. Payments of one day add up. `closes`: by ex-date, the last session before it and
+    its unadjusted close. Refused: another currency than `currency`, cash that is none or not below the close, and
+    an ex-date without a close.
+    """
+    refused = [f"{_told(paid)} is not in {currency}" for paid in dividends if paid.currency.upper() != currency]
+    by_date: dict[date, float] = {}
+    for paid in dividends:
+        if paid.currency.upper() == currency:
+            by_date[paid.ex_date] = by_date.get(paid.ex_date, 0.0) + paid.cash
+    steps = []
+    for ex_date, cash in sorted(by_date.items()):
+        told = _told(Dividend(ex_date, cash, currency))
+        if ex_date not in closes:
+            refused.append(f"{told}: no close of a session before it is stored")
+            continue
+        session, raw = closes[ex_date]
+        close = raw * float(split_factors(np.array([session], dtype="datetime64[D]"), splits, ex_date)[0])
+        if 0 < cash < close:
+            steps.append(DividendStep(ex_date, 1 - cash / close))
+        else:
+            refused.append(f"{told} is not between 0 and the close before it, {close:g}")
+    return steps, refused
+
+
+def dividend_factors(sessions: Dates, steps: Sequence[DividendStep], as_of: date | None = None) -> Floats:
+    """Price factor, float64[n]: the product over the steps with session < ex_date <= as_of (None: all of them).
+
+    `sessions` as for `split_factors`; the two factors multiply.
+    """
+    factors = np.ones(sessions.size)
+    known = [step for step in steps if as_of is None or step.ex_date <= as_of]
+    for step, before in zip(known, _bars_before(sessions, known), strict=True):
+        factors[:before] *= step.factor
+    return factors
+
+
+def basis_sessions(ts: Micros, sessions: Sessions, timeframe: Timeframe) -> Dates:
+    """The day whose share basis each bar is on, datetime64[D]: its session; of a week its Sunday, where it closes.
+
+    `ts`: starts of bars of `timeframe`, ascending, any segment.
+    """
+    if timeframe == "1w":
+        return iso_monday(((ts + DAY) // DAY).astype("datetime64[D]")) + np.timedelta64(6, "D")
+    return sessions.session[np.searchsorted(sessions.day_start, ts, side="right") - 1]
 
 
 def split_basis(sessions: Dates, splits: Sequence[Split]) -> Floats:
@@ -80,16 +155,20 @@ def own_basis(basis: Floats) -> Floats | None:
     return own
 
 
-def apply_factors(columns: Mapping[str, NDArray[Any]], factors: Floats) -> dict[str, NDArray[Any]]:
-    """Bars or features, column by column, on another share basis; nothing given is changed in place.
+def apply_factors(
+    columns: Mapping[str, NDArray[Any]], factors: Floats, dividends: Floats | None = None
+) -> dict[str, NDArray[Any]]:
+    """Bars or features, column by column, on another basis; nothing given is changed in place.
 
-    PRICE_COLUMNS (prices, vwap and the features in units of price) are multiplied by the factor,
-    SHARE_COLUMNS (volume) divided by it; trades, returns, ratios, dollar volume and all others stay.
+    PRICE_COLUMNS (prices, vwap and the features in units of price) are multiplied by the splits' factor, and by that
+    of `dividends`; SHARE_COLUMNS (volume) divided by the splits' factor alone, because a payment makes no shares;
+    trades, returns, ratios, dollar volume and all others stay.
     """
+    price_factors = factors if dividends is None else factors * dividends
     adjusted = {}
     for name, values in columns.items():
         if name in PRICE_COLUMNS:
-            adjusted[name] = values * factors
+            adjusted[name] = values * price_factors
         elif name in SHARE_COLUMNS:
             adjusted[name] = values / factors
         else:
@@ -109,9 +188,13 @@ def _in_order(splits: Sequence[Split]) -> list[Split]:
     return [by_date[day] for day in sorted(by_date)]
 
 
-def _bars_before(sessions: Dates, splits: Sequence[Split]) -> list[int]:
+def _told(paid: Dividend) -> str:
+    return f"dividend of {paid.ex_date}: {paid.cash:g} {paid.currency}"
+
+
+def _bars_before(sessions: Dates, events: Sequence[Split | DividendStep]) -> list[int]:
     """How many bars have a session before each ex-date."""
-    ex_dates = np.array([split.ex_date for split in splits], dtype="datetime64[D]")
+    ex_dates = np.array([event.ex_date for event in events], dtype="datetime64[D]")
     return [int(place) for place in np.searchsorted(sessions.astype("datetime64[D]"), ex_dates, side="left")]
 
 

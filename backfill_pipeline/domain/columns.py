@@ -4,28 +4,9 @@ made from this, and a test holds it against the migrated database.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .event_columns import EVENT_TABLES
 from .feature_list import FEATURES
-
-
-@dataclass(frozen=True)
-class TableColumn:
-    """`type`: PostgreSQL's name. `unit`: `-` where a value has none."""
-
-    name: str
-    type: str
-    unit: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class TableDeclaration:
-    """`grain`: what one row is."""
-
-    name: str
-    grain: str
-    columns: tuple[TableColumn, ...]
+from .table_columns import TableColumn, TableDeclaration
 
 
 def _c(name: str, type_: str, unit: str, meaning: str) -> TableColumn:
@@ -71,6 +52,22 @@ _SYMBOLS = (
     _c("last_date", "date", "date in the calendar's zone", "last listed; NULL unknown or still listed"),
     _c("lifetime_source", "text", "-", "who said so"),
     _c("added_at", "timestamp with time zone", "UTC", "registered"),
+)
+
+_NAMES = (
+    _SYMBOL_ID,
+    _c("provider", "text", "-", "where it is called so; `*`: wherever nothing else is stated"),
+    _c("ticker", "text", "-", "what it is called; where nothing is stated, that is the symbol"),
+    _c("valid_from", "date", "date in the calendar's zone", "first day; -infinity: since ever"),
+    _c("valid_to", "date", "date in the calendar's zone", "last day, included; NULL: still so"),
+    _c("by_hand", "boolean", "-", "a person said so, and no provider overrules it"),
+)
+
+_IDENTITIES = (
+    _SYMBOL_ID,
+    _c("provider", "text", "-", "who was asked"),
+    _c("instrument_id", "text", "-", "its own id (composite FIGI), the same under any ticker; NULL unknown"),
+    _c("looked_up_at", "timestamp with time zone", "UTC", "when it was last asked"),
 )
 
 _SESSIONS = (
@@ -207,8 +204,20 @@ _WANTED_SESSIONS = (
 
 _MARKET_ALL = (_c("symbol", "text", "-", "ticker"), *BARS[1:])
 
+_ADJUSTED = (
+    *(
+        _c(c.name, c.type, c.unit.replace("unadjusted", "split-adjusted"), c.meaning)
+        for c in _MARKET_ALL
+        if c.name not in {"segment", "final", "provider"}
+    ),
+    _c("factor", "double precision", "-", "prices and vwap × it, volume ÷ it; of a week, that of its last day"),
+    *BARS[-2:],
+)
+
 TABLES = (
     TableDeclaration("symbols", "One row per instrument.", _SYMBOLS),
+    TableDeclaration("symbol_names", "One row per instrument, provider and period: its ticker.", _NAMES),
+    TableDeclaration("symbol_identities", "One row per instrument and provider that was asked who it is.", _IDENTITIES),
     TableDeclaration("sessions", "One row per calendar and session.", _SESSIONS),
     TableDeclaration("wanted", "One row per symbol, base timeframe and stretch; stretches never touch.", _WANTED),
     TableDeclaration("served", "One row per symbol and base timeframe: what its provider can serve.", _SERVED),
@@ -222,6 +231,7 @@ TABLES = (
         _STATUS,
     ),
     TableDeclaration("features", "One row per symbol, timeframe and regular bar.", FEATURE_ROWS),
+    *EVENT_TABLES,
     TableDeclaration("provider_budget", "One row per provider, base URL and key.", _BUDGET),
     TableDeclaration("provider_queue", "One row per caller that waits for a slot.", _QUEUE),
     TableDeclaration("provider_limits", "One row per provider, base URL, key and limit.", _LIMITS),
@@ -231,6 +241,12 @@ TABLES = (
         "market_data",
         "View: regular bars with the symbol's text.",
         tuple(column for column in _MARKET_ALL if column.name != "segment"),
+    ),
+    TableDeclaration(
+        "bars_adjusted",
+        "View: regular bars on the share basis after the newest accepted split. A week with an ex-date inside is built"
+        " from its adjusted days.",
+        _ADJUSTED,
     ),
     TableDeclaration(
         "wanted_sessions",

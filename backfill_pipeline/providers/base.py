@@ -10,6 +10,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from backfill_pipeline.domain.actions import DividendEvent, EarningsEvent, SplitEvent
+from backfill_pipeline.domain.asking import Days
 from backfill_pipeline.domain.bars import Bars
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.sessions import Sessions
@@ -40,10 +42,14 @@ class Served:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """First and last day an instrument was listed, in its own calendar; None where the provider does not know."""
+    """First and last day an instrument was listed, in its own calendar; None where the provider does not know.
+
+    `instrument_id`: the provider's id of the instrument (composite FIGI), which stays when the ticker changes.
+    """
 
     first: date | None
     last: date | None
+    instrument_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,16 @@ class Provider(Protocol):
         """Bars that one request can bring at most; None where requests cost nothing."""
         ...
 
+    def expected_wait(self, requests: int) -> float:
+        """Seconds until the last of so many further requests could be sent, if nobody more urgent comes."""
+        ...
+
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         """What it can serve, without a request where that is possible."""
         ...
 
     def lifetime(self, symbol: str) -> Lifetime | None:
-        """None where it does not know the symbol."""
+        """Of whoever has the ticker now; None where it does not know it. Raises ProviderError."""
         ...
 
     def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:
@@ -127,3 +137,50 @@ class MarketProvider(Provider, Protocol):
         in `fetch`. Raises ProviderError, and then nothing of the day is answered.
         """
         ...
+
+
+@runtime_checkable
+class NamingProvider(Provider, Protocol):
+    """A provider that also knows what instruments were called."""
+
+    def ticker_changes(self, instrument_id: str) -> tuple[tuple[date, str], ...]:
+        """(day, ticker from that day on) of the instrument, in any order; empty where it does not know. Raises
+        ProviderError.
+        """
+        ...
+
+
+@runtime_checkable
+class EventSource(Protocol):
+    """Whole markets' corporate actions by date, each with the ticker of its day. Nothing but the asking: what is told
+    may be doubled, contradictory or wrong. All iterators raise ProviderError; one that does has told nothing.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def account(self) -> str:
+        """Who is asked as whom, in words that are no secret: what was asked of one account another may not have."""
+        ...
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered so far."""
+        ...
+
+    def splits(self, days: Days) -> Iterator[tuple[str, SplitEvent]]: ...
+
+    def dividends(self, days: Days) -> Iterator[tuple[str, DividendEvent]]: ...
+
+    def earnings(self, days: Days) -> Iterator[tuple[str, EarningsEvent]]:
+        """Raises NeverServed, without a request once that is known, where the plan has none."""
+        ...
+
+
+@runtime_checkable
+class HasEvents(Protocol):
+    """A provider that also has corporate actions."""
+
+    @property
+    def events(self) -> EventSource: ...

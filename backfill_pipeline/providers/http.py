@@ -85,35 +85,42 @@ class Reply:
 class _Bearer(AuthBase):
     """As an auth object and not a header, because requests puts ~/.netrc over headers."""
 
-    def __init__(self, key: SecretStr) -> None:
+    def __init__(self, key: SecretStr | None) -> None:
         self._key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         return request
 
 
 class Http:
-    """A provider's server. `base_url` without a slash at its end. Threads may share one."""
+    """A provider's server. `base_url` without a slash at its end. Threads may share one.
+
+    `key` None: the server asks for none. `refuse`: raises what a reply says in the provider's own words, before its
+    status is looked at.
+    """
 
     def __init__(
         self,
         provider: str,
         base_url: str,
-        key: SecretStr,
+        key: SecretStr | None,
         budget: Budget,
         *,
         priority: Priority = "backfill",
         patience: Patience | None = None,
+        refuse: Callable[[Reply], None] | None = None,
     ) -> None:
         self.provider = provider
         self.base_url = base_url.rstrip("/")
         self.budget = budget
         self._priority = priority
         self._patience = patience or Patience()
+        self._refuse = refuse
         self._key = key
         self._stopped: str | None = None
-        word = key.get_secret_value()
+        word = "none" if key is None else key.get_secret_value()
         if not word or not (word.isascii() and word.isprintable()) or " " in word:
             # As a header it would be refused with its text in the error.
             raise ProviderStopped(f"{provider}: the key is empty or holds a character no key has; copy it again")
@@ -140,48 +147,48 @@ class Http:
                 raise ProviderStopped(self._stopped)
             self.budget.take(self._priority)
             outcome = self._try(target, read, where)
-            if not isinstance(outcome, _Fault):
+            if not isinstance(outcome, Retryable):
                 return outcome
             tried += 1
-            policy = self._after(outcome, policy, tried, min(most, outcome.error.most_tries or most))
+            policy = self._after(outcome, policy, tried, min(most, outcome.most_tries or most))
 
-    def _after(self, fault: _Fault, policy: Retry, tried: int, most: int) -> Retry:
-        """Wait as the fault asks; the policy for the next try. Raises the fault if there is none."""
+    def _after(self, fault: Retryable, policy: Retry, tried: int, most: int) -> Retry:
+        """Wait as the fault deserves; the policy for the next try. Raises the fault if there is none."""
         try:
-            policy = policy.increment("GET", "", error=fault.error)
+            policy = policy.increment("GET", "", error=fault)
             given_up = tried >= most
         except MaxRetryError:
             given_up = True
-        wait = max(fault.wait, policy.get_backoff_time())
-        if fault.wait or isinstance(fault.error, RateLimited):
-            self.budget.hold(min(wait or self._patience.backoff, MOST_WAIT))
+        wait = policy.get_backoff_time()
+        if isinstance(fault, RateLimited):
+            self.budget.hold(wait or self._patience.backoff)
         if given_up:
-            kind = type(fault.error)
-            raise kind(f"{fault.error}; tried {tried} times, ask again later") from None
-        logger.debug(f"{fault.error}; try {tried + 1}")
-        if not isinstance(fault.error, RateLimited):
+            raise type(fault)(f"{fault}; tried {tried} times, ask again later") from None
+        logger.debug(f"{fault}; try {tried + 1}")
+        if not isinstance(fault, RateLimited):
             time.sleep(wait)
         return policy
 
-    def _try(self, target: str, read: Callable[[Reply], T], where: str) -> T | _Fault:
+    def _try(self, target: str, read: Callable[[Reply], T], where: str) -> T | Retryable:
         """One request. Faults are returned, not raised, so that no error drags a request with its key along."""
         reply = self._send(target, where)
-        if isinstance(reply, _Fault):
+        if isinstance(reply, Retryable):
             return reply
-        wait = server_wait(reply.headers)
+        # Whatever the reply turns out to say, the server's limits hold for the next request.
+        if wait := server_wait(reply.headers):
+            self.budget.hold(min(wait, MOST_WAIT))
         try:
+            if self._refuse is not None:
+                self._refuse(reply)
             _refuse_generally(reply)
-            value = read(reply)
+            return read(reply)
         except Retryable as error:
-            return _Fault(error, wait)
+            return error.with_traceback(None)
         except ProviderStopped as error:
             self._stopped = str(error)
             raise
-        if wait:
-            self.budget.hold(min(wait, MOST_WAIT))
-        return value
 
-    def _send(self, target: str, where: str) -> Reply | _Fault:
+    def _send(self, target: str, where: str) -> Reply | Unreachable:
         problem: str
         try:
             with self._session.get(
@@ -201,7 +208,7 @@ class Http:
             problem = _cause(error)
         if not problem:
             raise ProviderStopped(f"{where}: {self.base_url} is no usable address; correct it")
-        return _Fault(Unreachable(f"{where}: {self.base_url}: {problem}"))
+        return Unreachable(f"{where}: {self.base_url}: {problem}")
 
     def _body(self, response: requests.Response) -> bytes | None:
         """The whole body, unzipped; None when it is too large or too slow."""
@@ -217,20 +224,14 @@ class Http:
 
     def _scrubbed(self, reply: Reply) -> Reply:
         """The reply without the key, which a server may repeat."""
+        if self._key is None:
+            return reply
         key = self._key.get_secret_value()
         if len(key) < _SHORTEST_SCRUBBED and reply.status == requests.codes.ok:
             return reply
         headers = {name: value.replace(key, "***") for name, value in reply.headers.items()}
         body = reply.body.replace(key.encode(), b"***")
         return replace(reply, headers=CaseInsensitiveDict(headers), body=body)
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """A try that failed in passing. `wait`: seconds that the server asked for."""
-
-    error: Retryable
-    wait: float = 0.0
 
 
 def _refuse_generally(reply: Reply) -> None:

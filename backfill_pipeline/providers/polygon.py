@@ -22,11 +22,12 @@ from backfill_pipeline.domain.windows import Window, intersect, to_micros
 
 from .base import Answer, Lifetime, Request, Served, Settle
 from .budget import Budget, LimitMemory, Priority
-from .errors import BeyondPlan, NeverServed, NotYet, Retryable, ServerTrouble
+from .errors import BeyondPlan, NeverServed, NotYet, ServerTrouble
 from .http import Http, Patience
-from .polygon_decode import read_object, read_page
+from .polygon_decode import read_page
 from .polygon_pages import Chain, Pages, describe, in_path, session_at
 from .polygon_plan import Found, Market, Plan, market_of
+from .polygon_reference import read_changes, read_lifetime
 
 # The vendor's greatest.
 PAGE_ROWS = 50_000
@@ -60,6 +61,7 @@ class PolygonProvider:
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._http = Http(self.name, base_url, key, budget, priority=priority, patience=patience)
+        self._priority = priority
         self._pages = Pages(self._http, page_rows)
         self._plan = Plan(limits, self._probe)
         self._now = now
@@ -80,17 +82,16 @@ class PolygonProvider:
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (the same for minutes and days)
         return self._pages.page_rows
 
+    def expected_wait(self, requests: int) -> float:
+        return self._http.budget.expected_wait(self._priority, requests)
+
     def lifetime(self, symbol: str) -> Lifetime | None:
-        """From the reference; None where it says nothing, or cannot be asked just now."""
-        what = f"lifetime of {symbol}"
-        try:
-            reply = self._http.get(f"/v3/reference/tickers/{in_path(symbol)}", read_object, what=what, tries=2)
-        except (NeverServed, Retryable):
-            return None
-        found = reply.get("results")
-        if not isinstance(found, dict) or found.get("ticker", symbol) != symbol:
-            return None
-        return Lifetime(_date(found.get("list_date")), _date(found.get("delisted_utc")))
+        """Of who has the ticker now; None where the reference says nothing. Raises ProviderError."""
+        return read_lifetime(self._http, symbol)
+
+    def ticker_changes(self, instrument_id: str) -> tuple[tuple[date, str], ...]:
+        """See NamingProvider."""
+        return read_changes(self._http, instrument_id)
 
     def fetch(self, request: Request, now: datetime) -> Iterator[Answer]:
         """See Provider. What is older than the plan, or not out yet, stays unanswered, with a note."""
@@ -214,11 +215,3 @@ def _not_yet(request: Request, *, asked: bool) -> Answer:
 
 def _day_start(sessions: Sessions, day: date) -> int:
     return sessions.days_window(day, day).start
-
-
-def _date(text: object) -> date | None:
-    """The date of `2024-03-01` or `2024-03-01T00:00:00Z`; None for anything else."""
-    try:
-        return date.fromisoformat(text[:10]) if isinstance(text, str) else None
-    except ValueError:
-        return None

@@ -1,49 +1,85 @@
-"""Which provider serves: by setting."""
+"""Which provider serves what: by asset class, date and capability, in a stated order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from pydantic import SecretStr
+import numpy as np
+import numpy.typing as npt
 
-from backfill_pipeline.settings import Settings
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import Sessions
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import to_micros
 
-from .base import Provider
-from .budget import Budget, LimitMemory, fingerprint
-from .errors import ProviderStopped
-from .polygon import PolygonProvider
-from .sample import SampleProvider
-from .synthetic import SyntheticProvider
+from .base import Lifetime, Provider, Served
 
-PROVIDERS = ("sample", "synthetic", "polygon")
-
-# Provider, base URL and fingerprint of the key, and requests a minute: what all processes share of it.
-Shared = Callable[[str, str, str, int], tuple[Budget, LimitMemory]]
+Mask = npt.NDArray[np.bool_]
 
 
-def chosen_name(settings: Settings) -> str:
-    """The provider that `BACKFILL_PROVIDER` names; `auto` is polygon where it has a key, else the sample.
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The providers of one instrument's base timeframe, the preferred first, and what each can serve as known now."""
 
-    Raises ProviderStopped for an unknown one, and for one that lacks its key.
-    """
-    name = settings.provider
-    if name == "auto":
-        return "sample" if settings.polygon_api_key is None else "polygon"
-    if name not in PROVIDERS:
-        raise ProviderStopped(f"BACKFILL_PROVIDER={name} is not known; use one of auto, {', '.join(PROVIDERS)}")
-    if name == "polygon" and settings.polygon_api_key is None:
-        raise ProviderStopped("BACKFILL_PROVIDER=polygon needs a key; set POLYGON_API_KEY or MASSIVE_API_KEY")
-    return name
+    sessions: Sessions
+    providers: tuple[Provider, ...]
+    served: tuple[Served, ...]
+
+    @property
+    def reason(self) -> str:
+        """What can be served and why no more, for people."""
+        return "; ".join(dict.fromkeys(served.reason for served in self.served))
+
+    def due_at(self) -> npt.NDArray[np.int64]:
+        """Per session, microseconds UTC from which the answer of the first provider that serves it is believed."""
+        due = self.providers[0].settle.due_at(self.sessions)
+        undecided = ~self._within(0)
+        for i in range(1, len(self.providers)):
+            mine = undecided & self._within(i)
+            due = np.where(mine, self.providers[i].settle.due_at(self.sessions), due)
+            undecided &= ~mine
+        return due
+
+    def choose(self, now: datetime, failed: Collection[str] = ()) -> npt.NDArray[np.int64]:
+        """Per session, the place of the provider to ask at `now`; -1 where none is left. `failed`: names not to ask.
+
+        A session that is not due yet goes to a provider made for running sessions, where there is one.
+        """
+        running = self.due_at() > to_micros(now)
+        chosen = np.full(len(self.sessions), -1, dtype=np.int64)
+        usable = [i for i, provider in enumerate(self.providers) if provider.name not in failed]
+        for i in (i for i in usable if self.providers[i].live):
+            chosen[(chosen < 0) & running & self._within(i)] = i
+        for i in usable:
+            chosen[(chosen < 0) & self._within(i)] = i
+        return chosen
+
+    def _within(self, i: int) -> Mask:
+        window = self.served[i].window
+        if window is None:
+            return np.zeros(len(self.sessions), dtype=bool)
+        start = self.sessions.day_start
+        return (start >= window.start) & (start < window.end)
 
 
-def choose_provider(settings: Settings, shared: Shared) -> Provider:
-    """The chosen provider, on the budget that it shares with all other processes. Raises as `chosen_name` does."""
-    name = chosen_name(settings)
-    if name == "sample":
-        return SampleProvider()
-    if name == "synthetic":
-        return SyntheticProvider()
-    key = settings.polygon_api_key or SecretStr("")
-    rate = settings.polygon_requests_per_minute
-    budget, limits = shared(name, settings.polygon_base_url, fingerprint(key), rate)
-    return PolygonProvider(key, settings.polygon_base_url, budget=budget, limits=limits)
+class Router:
+    """`providers`: in the order of preference, at least one."""
+
+    def __init__(self, providers: Sequence[Provider]) -> None:
+        self.providers = tuple(providers)
+
+    def route(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Route:
+        """Those that serve the instrument at all; where none does, the first, whose reason says why."""
+        every = [(p, p.served(instrument, timeframe, sessions)) for p in self.providers]
+        able = [(p, served) for p, served in every if served.window is not None] or every[:1]
+        return Route(sessions, tuple(p for p, _ in able), tuple(served for _, served in able))
+
+    def lifetime(self, symbol: str) -> tuple[Lifetime, str] | None:
+        """What the first provider that knows the symbol says, and its name. Raises ProviderError."""
+        for provider in self.providers:
+            found = provider.lifetime(symbol)
+            if found is not None:
+                return found, provider.name
+        return None

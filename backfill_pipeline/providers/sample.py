@@ -51,6 +51,9 @@ class SampleProvider:
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
         return None
 
+    def expected_wait(self, requests: int) -> float:  # noqa: ARG002  (none waits)
+        return 0.0
+
     def lifetime(self, symbol: str) -> Lifetime | None:
         if symbol not in DAILY_SYMBOLS:
             return None

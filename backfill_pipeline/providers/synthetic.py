@@ -46,6 +46,9 @@ class SyntheticProvider:
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
         return None
 
+    def expected_wait(self, requests: int) -> float:  # noqa: ARG002  (none waits)
+        return 0.0
+
     def lifetime(self, symbol: str) -> Lifetime | None:  # noqa: ARG002  (none has an end)
         return None
 

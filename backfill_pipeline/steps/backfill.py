@@ -1,122 +1,158 @@
-"""A chain of one symbol from provider to features, window by window, each partition reported once it is settled."""
+"""Tasks from providers to features: requests, decoding and writing side by side, each partition told once it is settled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
 
-from backfill_pipeline.domain.completeness import State
-from backfill_pipeline.domain.grain import Period, day_after_chunk, periods_between, stretches
-from backfill_pipeline.domain.instruments import Instrument
-from backfill_pipeline.domain.timeframe import Base, Chain
-from backfill_pipeline.storage.coverage import record_served, want
-from backfill_pipeline.storage.symbols import get_instruments
+from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.providers.errors import ProviderStopped, Unreachable
+from backfill_pipeline.storage.symbols import lock, symbol_lock, try_lock, unlock
 
-from .outcomes import PartitionOutcome, outcomes, states
-from .requests import BackfillRequest, RequestError
-from .warehouse import Subject, Warehouse
-from .window import Work, run_window
+from .fetching import Answers, Fetching, Unit, ask, at_once
+from .job import CHUNK_MONTHS, Job
+from .open_sessions import begun_rows
+from .outcomes import PartitionOutcome, outcomes
+from .task import Task, note_served, prepare
+from .warehouse import Warehouse
+from .window import Work, rederive, write_answers
 
-# Months a window spans at most: half a year of minutes with extended hours is some 120,000 bars, a century of days
-# 25,000; each costs a wait for the disk. Aligned to the calendar, so that a feature block (a month, a year) is
-# computed once.
-CHUNK_MONTHS: dict[Base, int] = {"1m": 6, "1d": 1200}
+Done = tuple[Task, PartitionOutcome]
 
 
-@dataclass(frozen=True)
-class Task:
-    """Bring `periods` of one symbol's chain to completeness. `days`: what of them is wanted (None: all of them).
+def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterator[Done]:
+    """Work through the tasks, yielding each partition once it is settled and stored.
 
-    `ask` False: ask no provider, derive anew from what is stored.
+    The newest sessions of all symbols come first. A provider's failure ends up as incomplete partitions, not as an
+    exception: one symbol's trouble stays its own. Only where nothing more can be asked at all, or nothing was ever
+    heard of the provider, ProviderStopped or Unreachable is raised.
     """
-
-    instrument: Instrument
-    chain: Chain
-    periods: tuple[Period, ...]
-    days: tuple[date, date] | None = None
-    ask: bool = True
-
-
-def tasks_of(warehouse: Warehouse, request: BackfillRequest, starts: Mapping[str, date]) -> list[Task]:
-    """One task per chain and symbol of a request. `starts`: by chain, the first day that has a partition.
-
-    Raises UnknownSymbolError, RequestError.
-    """
-    instruments = get_instruments(warehouse.conn, request.symbols)
-    warehouse.conn.rollback()
-    tasks = []
-    for chain in request.chains:
-        if request.start < starts[chain.name]:
-            variable = f"BACKFILL_{chain.name.upper()}_START"
-            raise RequestError(
-                f"start {request.start} is before {variable}={starts[chain.name]}; start later or set {variable}"
-            )
-        periods = tuple(periods_between(request.start, request.end, warehouse.grain(chain)))
-        tasks += [Task(instrument, chain, periods, (request.start, request.end)) for instrument in instruments.values()]
-    return tasks
+    for task in tasks:
+        prepare(warehouse, task)
+    jobs = []
+    for place, task in enumerate(tasks):
+        if not task.ask:
+            yield from ((task, outcome) for outcome in _rederive(warehouse, task, work))
+            continue
+        job = Job(warehouse, task, place)
+        with symbol_lock(warehouse.conn, task.instrument.symbol_id, task.chain.base):
+            job.settle(warehouse, work)
+        job.refresh(warehouse)
+        yield from ((task, outcome) for outcome in job.finished(warehouse))
+        jobs.append(job)
+    run = _Run(warehouse, jobs, work)
+    try:
+        yield from run.through()
+    finally:
+        run.release()
 
 
-def prepare(warehouse: Warehouse, task: Task) -> str:
-    """Add what the task is about to what is wanted, and note what the provider can serve of it; says what, in words."""
-    conn, base, subject = warehouse.conn, task.chain.base, _subject(warehouse, task)
-    served = _note_served(warehouse, subject)
-    with conn:
-        for group in stretches(task.periods):
-            first, last = group[0].first, group[-1].last
-            if task.days is not None:
-                first, last = max(first, task.days[0]), min(last, task.days[1])
-            want(conn, task.instrument.symbol_id, base, subject.sessions.days_window(first, last))
-    return served
-
-
-def _note_served(warehouse: Warehouse, subject: Subject) -> str:
-    """Keep what the provider can serve of the subject, as far as it knows by now; says what, in words."""
-    conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
-    served = warehouse.provider.served(subject.instrument, base, subject.sessions)
-    with conn:
-        record_served(conn, symbol_id, base, warehouse.provider.name, served.window, served.reason)
-    return served.reason
-
-
-def survey(warehouse: Warehouse, task: Task) -> dict[Period, State]:
-    """The state of each partition of a prepared task, from the tables; nothing is asked."""
-    return states(warehouse, _subject(warehouse, task), sorted(task.periods))
-
-
-def without(task: Task, done: Collection[Period]) -> Task:
-    """The task less the partitions `done`."""
-    return replace(task, periods=tuple(period for period in task.periods if period not in done))
-
-
-def run_task(warehouse: Warehouse, task: Task, work: Work) -> Iterator[PartitionOutcome]:
-    """Work through the task, yielding each partition once it is settled and stored. A provider's failure ends up as
-    incomplete partitions, not as an exception: one symbol's trouble stays its own.
-    """
-    prepare(warehouse, task)
-    subject = _subject(warehouse, task)
+def _rederive(warehouse: Warehouse, task: Task, work: Work) -> Iterator[PartitionOutcome]:
+    """A task that asks nobody, window by window."""
+    subject, base = warehouse.subject(task.instrument, task.chain), task.chain.base
     for group in stretches(task.periods):
-        yield from _run_stretch(warehouse, subject, task, group, work)
+        waiting: list[Period] = list(group)
+        day: date = group[0].first
+        while day <= group[-1].last:
+            after = min(day_after_chunk(day, CHUNK_MONTHS[base]), group[-1].last + timedelta(days=1))
+            with symbol_lock(warehouse.conn, task.instrument.symbol_id, base):
+                with warehouse.conn:
+                    begun = begun_rows(warehouse, subject, day, after - timedelta(days=1))
+                rederive(warehouse, subject, [d.astype(object) for d in subject.sessions.session[begun]], work)
+            done = [period for period in waiting if period.last < after]
+            waiting = waiting[len(done) :]
+            yield from outcomes(warehouse, subject, done, [], note_served(warehouse, subject))
+            day = after
 
 
-def _subject(warehouse: Warehouse, task: Task) -> Subject:
-    return Subject(task.instrument, task.chain, warehouse.sessions(task.instrument.calendar))
+def _ask(job: Job, unit: Unit, now: datetime) -> tuple[Job, Answers]:
+    return job, ask(unit, now)
 
 
-def _run_stretch(
-    warehouse: Warehouse, subject: Subject, task: Task, group: Sequence[Period], work: Work
-) -> Iterator[PartitionOutcome]:
-    waiting = list(group)
-    day = group[0].first
-    notes: list[str] = []
-    while day <= group[-1].last:
-        after = min(day_after_chunk(day, CHUNK_MONTHS[subject.chain.base]), group[-1].last + timedelta(days=1))
-        last = after - timedelta(days=1)
-        if waiting[0].first == day:
-            notes = []  # no period reaches over from the windows before
-        notes += run_window(warehouse, subject, day, last, work, ask=task.ask)
-        served = _note_served(warehouse, subject)  # a first answer may have told where the plan ends
-        done = [period for period in waiting if period.last <= last]
-        waiting = waiting[len(done) :]
-        yield from outcomes(warehouse, subject, done, notes, served)
-        day = after
+class _Run:
+    """All jobs of a run that ask. A symbol is locked while one of its units is under way, and no longer."""
+
+    def __init__(self, warehouse: Warehouse, jobs: Sequence[Job], work: Work) -> None:
+        self._warehouse = warehouse
+        self._jobs = [job for job in jobs if len(job.needed)]
+        self._work = work
+        self._flying: list[Job] = []
+        self._heard: set[str] = set()
+        self._ready: list[Done] = []
+
+    def through(self) -> Iterator[Done]:
+        """Ask, write, tell; until no job needs anything more."""
+        newest = (job.provider(int(job.needed[-1])) for job in self._jobs)
+        most = max((at_once(provider) for provider in {p.name: p for p in newest}.values()), default=1)
+        fetching: Fetching[tuple[Job, Answers]] = Fetching(most)
+        while True:
+            # One question first: a wrong key or a dead network is not to be met eight times.
+            while fetching.flying < (fetching.most if self._heard else 1) and (job := self._next()) is not None:
+                fetching.start(partial(_ask, job, job.unit(), self._warehouse.now()))
+            yield from self._told()
+            if not fetching.flying:
+                return
+            self._take(*fetching.next())
+            yield from self._told()
+
+    def release(self) -> None:
+        """Give back the locks of what is still under way: the run was stopped."""
+        while self._flying:
+            self._unlock(self._flying[-1])
+
+    def _next(self) -> Job | None:
+        """A locked job with something to ask, or None: nothing is left, or others are at it."""
+        candidates = sorted((job for job in self._jobs if len(job.needed)), key=Job.order)
+        for job in candidates:
+            if self._lock(job, wait=False) and self._is_open(job):
+                return job
+        if not self._flying:
+            for job in candidates:
+                if len(job.needed) and self._lock(job, wait=True) and self._is_open(job):
+                    return job
+        return None
+
+    def _is_open(self, job: Job) -> bool:
+        """Whether a locked job still needs anything; if not, it is unlocked and told."""
+        job.refresh(self._warehouse)
+        if len(job.needed):
+            return True
+        self._unlock(job)
+        self._tell(job)
+        return False
+
+    def _lock(self, job: Job, *, wait: bool) -> bool:
+        of = self._warehouse.conn, job.task.instrument.symbol_id, job.task.chain.base
+        if wait:
+            lock(*of)
+        elif not try_lock(*of):
+            return False
+        self._flying.append(job)
+        return True
+
+    def _unlock(self, job: Job) -> None:
+        self._flying.remove(job)
+        unlock(self._warehouse.conn, job.task.instrument.symbol_id, job.task.chain.base)
+
+    def _take(self, job: Job, answers: Answers) -> None:
+        failure, name = answers.failure, answers.unit.provider.name
+        if failure is None:
+            self._heard.add(name)
+        write_answers(self._warehouse, answers.unit.subject, answers.fetched, self._work)
+        self._work.asked += 1
+        job.take(answers)
+        job.refresh(self._warehouse)
+        self._unlock(job)
+        if isinstance(failure, ProviderStopped) and not len(job.needed):
+            raise failure
+        if isinstance(failure, Unreachable) and name not in self._heard:
+            raise failure
+        self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        self._ready += [(job.task, outcome) for outcome in job.finished(self._warehouse)]
+
+    def _told(self) -> Iterator[Done]:
+        while self._ready:
+            yield self._ready.pop(0)

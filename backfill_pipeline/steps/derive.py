@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
+from backfill_pipeline.domain.adjust import basis_sessions, split_basis
 from backfill_pipeline.domain.bars import Bars, Micros
 from backfill_pipeline.domain.completeness import SessionStatus, is_whole
 from backfill_pipeline.domain.features import WARM_UP, FeatureInput, compute_blocks
@@ -26,10 +27,12 @@ from backfill_pipeline.storage.bars import (
     write_bars,
 )
 from backfill_pipeline.storage.coverage import wanted_sessions
+from backfill_pipeline.storage.events import read_splits
 from backfill_pipeline.storage.features import write_features
 from backfill_pipeline.storage.rows import Changes, Key
 from backfill_pipeline.storage.status import read_status
 
+from .split_weeks import on_one_basis, split_mondays
 from .warehouse import Subject, Warehouse
 
 Rows = npt.NDArray[np.int64]
@@ -78,13 +81,18 @@ def derive_weeks(warehouse: Warehouse, subject: Subject, first: date, last: date
     whole = np.isin(sessions.session, np.array(done, dtype="datetime64[D]"))
     changes = Changes()
     mondays = [monday + timedelta(days=7 * i) for i in range((sunday - monday).days // 7 + 1)]
-    for run, provider in by_provider(mondays, _weekly_providers(statuses), warehouse.provider.name):
+    for run, provider in by_provider(mondays, _weekly_providers(statuses), subject.route.providers[0].name):
         window = sessions.days_window(run[0], run[-1] + timedelta(days=6))
         made = weeks(read_bars(conn, Key(symbol_id, "1d", window)), sessions, whole)
         label = iso_monday((made.ts + DAY).astype("datetime64[us]").astype("datetime64[D]"))
         stored = StoredBars(made, label, np.full(len(made), REGULAR, dtype=np.int8))
         key = Key(symbol_id, "1w", window)
         changes += write_bars(conn, key, stored, provider, now=warehouse.now(), keep_revisions=False)
+    # A restated day may change a week on one share basis and leave the stored bar, which mixes two, as it was.
+    for day in split_mondays(read_splits(conn, symbol_id)):
+        if monday <= day <= sunday:
+            ts = sessions.days_window(day, day).start
+            changes += Changes(first=ts, last=ts)
     return changes
 
 
@@ -116,6 +124,9 @@ def derive_features(warehouse: Warehouse, subject: Subject, timeframe: Timeframe
     warm = nth_regular_before(conn, symbol_id, timeframe, start, WARM_UP)
     first = _EVER if warm is None else warm
     bars = read_bars(conn, Key(symbol_id, timeframe, Window(first, end)), regular_only=True)
+    splits = read_splits(conn, symbol_id)
+    if timeframe == "1w":
+        bars = on_one_basis(conn, symbol_id, bars, sessions, splits)
     at = places(bars.ts, sessions, timeframe)
     low = int(np.searchsorted(bars.ts, start))
     key = Key(symbol_id, timeframe, Window(changed.start, end))
@@ -131,7 +142,7 @@ def derive_features(warehouse: Warehouse, subject: Subject, timeframe: Timeframe
             vwap=bars.vwap,
             adjacent=adjacent,
             session_first=at.first,
-            basis=None,
+            basis=split_basis(basis_sessions(bars.ts, sessions, timeframe), splits) if splits else None,
             intraday=is_intraday(timeframe),
             bars_per_year=bars_per_year(sessions, timeframe),
         ),

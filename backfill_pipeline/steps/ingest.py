@@ -1,4 +1,4 @@
-"""Ask the provider for open sessions and make the stored bars those of its answer, with the evidence.
+"""Make the stored bars those of a provider's answer, with the evidence.
 
 The caller holds the symbol's lock and commits.
 """
@@ -18,34 +18,19 @@ from backfill_pipeline.domain.bars import Micros, concatenate
 from backfill_pipeline.domain.completeness import SessionStatus, is_final, is_listed, judge, open_minutes
 from backfill_pipeline.domain.sessions import REGULAR, Sessions
 from backfill_pipeline.domain.timeframe import Base
-from backfill_pipeline.domain.validate import Validated, validate
 from backfill_pipeline.domain.windows import Window, intersect, subtract, to_datetime, to_micros, union
-from backfill_pipeline.providers.base import Answer, Request
-from backfill_pipeline.providers.errors import ProviderError, ProviderStopped
 from backfill_pipeline.storage.bars import StoredBars, read_bars, write_bars
 from backfill_pipeline.storage.coverage import Covered, answered_windows, record_coverage
 from backfill_pipeline.storage.quarantine import quarantine
 from backfill_pipeline.storage.rows import Changes, Key
 
+from .fetching import Fetched
 from .warehouse import Subject, Warehouse
 
 Rows = npt.NDArray[np.int64]
 
 # How long a session with missing bars is believed to stay so.
 _RETRY_AFTER = timedelta(days=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Fetched:
-    """A provider's answer about consecutive sessions `rows`, validated. `answered`: what it vouches for."""
-
-    window: Window
-    rows: Rows
-    validated: Validated
-    answered: tuple[Window, ...]
-    received: int
-    fetched_at: datetime
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,55 +46,16 @@ class Ingested:
     open_ts: Micros
 
 
-def fetch(warehouse: Warehouse, subject: Subject, days: Sequence[date]) -> list[Fetched]:
-    """Ask for the sessions `days`: one request per run of consecutive sessions.
-
-    What a request answered before it failed counts, and the others are asked all the same, unless nothing more can be
-    asked at all.
-    """
-    sessions, now = subject.sessions, warehouse.now()
-    rows = np.searchsorted(sessions.session, np.array(days, dtype="datetime64[D]"))
-    answers: list[Fetched] = []
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else []:
-        window = Window(int(sessions.day_start[run[0]]), min(int(sessions.day_end[run[-1]]), to_micros(now)))
-        pieces, failure = _ask(warehouse, Request(subject.instrument, subject.chain.base, window, sessions), now)
-        received = concatenate([piece.bars for piece in pieces])
-        notes = [piece.note for piece in pieces if piece.note] + ([] if failure is None else [str(failure)])
-        answers.append(
-            Fetched(
-                window,
-                run,
-                validate(received, subject.chain.base, window, sessions),
-                tuple(intersect([window], [stretch for piece in pieces for stretch in piece.answered])),
-                len(received),
-                now,
-                tuple(dict.fromkeys(notes)),
-            )
-        )
-        if isinstance(failure, ProviderStopped):
-            break
-    return answers
-
-
-def _ask(warehouse: Warehouse, request: Request, now: datetime) -> tuple[list[Answer], ProviderError | None]:
-    pieces: list[Answer] = []
-    try:
-        pieces.extend(warehouse.provider.fetch(request, now))  # keeps what came before an error
-    except ProviderError as error:
-        return pieces, error
-    return pieces, None
-
-
 def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested:
     """Store an answer in the open transaction: bars, revisions, quarantine, coverage. Statuses are only returned."""
-    conn, base, provider = warehouse.conn, subject.chain.base, warehouse.provider
+    conn, base, provider = warehouse.conn, subject.chain.base, fetched.provider
     sessions, symbol_id = subject.sessions, subject.instrument.symbol_id
-    quarantine(conn, symbol_id, base, provider.name, fetched.validated.refused, fetched.fetched_at)
+    quarantine(conn, symbol_id, base, provider, fetched.validated.refused, fetched.fetched_at)
     vouched = union([*fetched.answered, *answered_windows(conn, symbol_id, base, fetched.window)])
     stored = _merged(warehouse, subject, fetched, vouched)
     counted = inside(stored.bars.ts, vouched)
     regular = counted & (stored.segment == REGULAR)
-    due_at = provider.settle.due_at(sessions)
+    due_at = subject.route.due_at()
     statuses = judge(
         sessions,
         fetched.rows,
@@ -118,7 +64,7 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         listed=is_listed(sessions, subject.instrument),
         due_at=due_at,
         now=fetched.fetched_at,
-        provider=provider.name,
+        provider=provider,
     )
     changes = Changes()
     covered: list[Covered] = []
@@ -127,7 +73,7 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         nonlocal changes
         chosen = stored.between(window)
         key = Key(symbol_id, base, window)
-        written = write_bars(conn, key, chosen, provider.name, now=fetched.fetched_at, keep_revisions=True)
+        written = write_bars(conn, key, chosen, provider, now=fetched.fetched_at, keep_revisions=True)
         changes += written
         return len(chosen.bars), written.written
 
@@ -137,7 +83,7 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
     for silent in subtract([fetched.window], fetched.answered):
         if inside(fetched.validated.bars.ts, [silent]).any():
             write(silent)  # provisional bars
-    record_coverage(conn, symbol_id, base, provider.name, covered, fetched.fetched_at)
+    record_coverage(conn, symbol_id, base, provider, covered, fetched.fetched_at)
     open_ts = open_minutes(sessions, fetched.rows, statuses, vouched, stored.bars.ts[counted])
     return Ingested(fetched, changes, tuple(statuses), stored, open_ts)
 
@@ -210,7 +156,7 @@ def explain_unlisted(warehouse: Warehouse, subject: Subject, days: Sequence[date
         subject.chain.base,
         np.zeros(0, dtype=np.int64),
         listed=listed,
-        due_at=warehouse.provider.settle.due_at(sessions),
+        due_at=subject.route.due_at(),
         now=warehouse.now(),
         provider=None,
     )

@@ -35,29 +35,27 @@ class PartitionOutcome:
 
 @dataclass(frozen=True)
 class _View:
-    """The tables' word on a stretch of periods: wanted sessions (ascending), how many of them are due, and what is
-    known of each.
+    """The tables' word on a stretch of periods: wanted sessions (ascending), whether each is due, and what is known of
+    each.
     """
 
     wanted: Sequence[date]
-    due: int
+    due: Sequence[bool]
     statuses: Mapping[date, SessionStatus]
 
     def of(self, period: Period) -> dict[date, bool]:
         """The period's wanted sessions, True where due."""
         low, high = bisect_left(self.wanted, period.first), bisect_right(self.wanted, period.last)
-        return {self.wanted[i]: i < self.due for i in range(low, high)}
+        return dict(zip(self.wanted[low:high], self.due[low:high], strict=True))
 
 
 def _view(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) -> _View:
     conn, base, first, last = warehouse.conn, subject.chain.base, periods[0].first, periods[-1].last
     sessions = subject.sessions
     wanted = wanted_sessions(conn, subject.instrument, base, sessions, first, last)
-    due = int(np.searchsorted(warehouse.provider.settle.due_at(sessions), to_micros(warehouse.now()), side="right"))
-    next_due: date = sessions.session[due].astype(object)
-    return _View(
-        wanted, bisect_left(wanted, next_due), read_status(conn, subject.instrument.symbol_id, base, first, last)
-    )
+    due = subject.route.due_at() <= to_micros(warehouse.now())
+    rows = np.searchsorted(sessions.session, np.array(wanted, dtype="datetime64[D]"))
+    return _View(wanted, due[rows].tolist(), read_status(conn, subject.instrument.symbol_id, base, first, last))
 
 
 def _state(subject: Subject, view: _View, period: Period) -> State:

@@ -1,9 +1,9 @@
-"""What every step needs: a connection, a provider, the time, and how partitions are cut. No Dagster, no settings."""
+"""What every step needs: a connection, the providers, the time, and how partitions are cut. No Dagster, no settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
@@ -12,7 +12,7 @@ from backfill_pipeline.domain.grain import Grain
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.sessions import Sessions, horizon, load_sessions
 from backfill_pipeline.domain.timeframe import Chain
-from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.providers.router import Route, Router
 from backfill_pipeline.storage.calendars import store_sessions
 
 
@@ -21,10 +21,11 @@ class Warehouse:
     """`conn`: one connection, used by one thread, search_path on `market`. `now`: aware, UTC."""
 
     conn: Connection
-    provider: Provider
+    router: Router
     now: Callable[[], datetime]
     intraday_grain: Grain = "day"
     daily_grain: Grain = "month"
+    _stored: set[tuple[str, int]] = field(default_factory=set, repr=False)  # calendars that the database has
 
     def grain(self, chain: Chain) -> Grain:
         return self.intraday_grain if chain.base == "1m" else self.daily_grain
@@ -32,14 +33,21 @@ class Warehouse:
     def sessions(self, calendar: str) -> Sessions:
         """The calendar, and the same in the database so that SQL can count."""
         sessions = load_sessions(calendar, horizon(self.now().date()))
-        store_sessions(self.conn, sessions)
+        if (calendar, len(sessions)) not in self._stored:
+            store_sessions(self.conn, sessions)
+            self._stored.add((calendar, len(sessions)))
         return sessions
+
+    def subject(self, instrument: Instrument, chain: Chain) -> Subject:
+        sessions = self.sessions(instrument.calendar)
+        return Subject(instrument, chain, sessions, self.router.route(instrument, chain.base, sessions))
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One instrument's chain: what a step works on."""
+    """One instrument's chain, and who serves it as far as is known by now: what a step works on."""
 
     instrument: Instrument
     chain: Chain
     sessions: Sessions
+    route: Route

@@ -6,7 +6,6 @@ slot and no more.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,9 +17,8 @@ from typing import Any, Literal
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 
+from .budget_news import BudgetNews
 from .connection import connect
-
-logger = logging.getLogger(__name__)
 
 Priority = Literal["nightly", "repair", "backfill"]
 _RANK: dict[Priority, int] = {"nightly": 0, "repair": 1, "backfill": 2}
@@ -30,8 +28,6 @@ _RANK: dict[Priority, int] = {"nightly": 0, "repair": 1, "backfill": 2}
 _WIDENED = 1.04
 # Where there is no limit, other processes' pauses and waits are looked for this often, in seconds.
 _GLANCE = 0.5
-# Waits from here on are told.
-_TOLD = 5.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,7 @@ class PostgresBudget:
         self._gap = 60.0 / per_minute * _WIDENED if per_minute else 0.0
         # A slot is handed out at most so long before it is due: time to wake up, and no queue of slots to stand behind.
         self._lead = min(1.0, max(2 * self._gap, 0.02))
+        self._news = BudgetNews(key.provider, per_minute)
         self._glanced: float | None = None
         self._glance_lock = threading.Lock()
 
@@ -109,10 +106,8 @@ class PostgresBudget:
 
     def take(self, priority: Priority) -> float:
         started = time.monotonic()
-        if self._gap:
+        if self._gap or self._is_held():
             self._queue(priority)
-        else:
-            self._glance()
         return time.monotonic() - started
 
     def expected_wait(self, priority: Priority, requests: int = 1) -> float:
@@ -144,39 +139,32 @@ class PostgresBudget:
 
     def _queue(self, priority: Priority) -> None:
         ticket: int | None = None
-        told: object = None
         while True:
             granted, wait, pause, ticket, paused = self._own.rows(
                 "SELECT granted, wait, pause, ticket, is_paused FROM take_slot(%s, %s, %s, %s, %s, %s, %s)",
                 (*self._key, _RANK[priority], ticket, self._gap, self._lead),
             )[0]
+            self._news.heard(priority, wait, paused=paused)
             if granted:
                 time.sleep(wait)
                 return
-            if told != paused and (paused or wait >= _TOLD):
-                told = self._tell(priority, wait, paused=paused)
             time.sleep(pause)
 
-    def _glance(self) -> None:
+    def _is_held(self) -> bool:
+        """Where there is no limit: whether requests are paused or the server said wait. A free way is believed for
+        half a second.
+        """
         with self._glance_lock:
-            while self._glanced is None or time.monotonic() - self._glanced >= _GLANCE:
-                found = self._own.rows(
-                    "SELECT greatest(0, extract(epoch FROM next_at - clock_timestamp())), paused_at IS NOT NULL"
-                    " FROM provider_budget WHERE provider = %s AND base_url = %s AND key_fingerprint = %s",
-                    self._key,
-                )
-                wait, paused = found[0] if found else (0.0, False)
-                if not wait and not paused:
-                    self._glanced = time.monotonic()
-                else:
-                    time.sleep(_GLANCE if paused else min(float(wait), _GLANCE))
-
-    def _tell(self, priority: Priority, wait: float, *, paused: bool) -> bool:
-        if paused:
-            logger.info(f"{self._key[0]}: requests are paused; `backfill resume` goes on")
-        else:
-            logger.info(f"{self._key[0]}: a {priority} request waits {wait:.0f} s for its turn")
-        return paused
+            if self._glanced is not None and time.monotonic() - self._glanced < _GLANCE:
+                return False
+            found = self._own.rows(
+                "SELECT next_at > clock_timestamp() OR paused_at IS NOT NULL"
+                " FROM provider_budget WHERE provider = %s AND base_url = %s AND key_fingerprint = %s",
+                self._key,
+            )
+            held = bool(found and found[0][0])
+            self._glanced = None if held else time.monotonic()
+            return held
 
     def _change(self, assignment: str, *parameters: object) -> None:
         self._own.rows("SELECT budget_id FROM locked_budget(%s, %s, %s)", self._key)

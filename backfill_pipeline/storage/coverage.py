@@ -64,18 +64,25 @@ def want(conn: Connection, symbol_id: int, timeframe: Base, stretch: Window | No
 
 
 def record_served(
-    conn: Connection, symbol_id: int, timeframe: Base, provider: str, window: Window | None, reason: str
+    conn: Connection, symbol_id: int, timeframe: Base, served: Sequence[tuple[str, Window | None, str]]
 ) -> None:
-    """Remember what the provider can serve of a symbol (None: nothing)."""
-    stretch = DateTimeTZRange(empty=True) if window is None else as_range(window)
+    """Remember what each provider can serve of a symbol: name, window (None: nothing), reason. Others are forgotten."""
+    rows = [
+        (symbol_id, timeframe, name, DateTimeTZRange(empty=True) if window is None else as_range(window), reason)
+        for name, window, reason in served
+    ]
     with conn.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO served (symbol_id, timeframe, provider, time_window, reason) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT (symbol_id, timeframe) DO UPDATE SET provider = excluded.provider,"
+            "DELETE FROM served WHERE symbol_id = %s AND timeframe = %s AND provider <> ALL(%s)",
+            (symbol_id, timeframe, [row[2] for row in rows]),
+        )
+        execute_values(
+            cursor,
+            "INSERT INTO served (symbol_id, timeframe, provider, time_window, reason) VALUES %s"
+            " ON CONFLICT (symbol_id, timeframe, provider) DO UPDATE SET"
             " time_window = excluded.time_window, reason = excluded.reason"
-            " WHERE (served.provider, served.time_window, served.reason)"
-            " IS DISTINCT FROM (excluded.provider, excluded.time_window, excluded.reason)",
-            (symbol_id, timeframe, provider, stretch, reason),
+            " WHERE (served.time_window, served.reason) IS DISTINCT FROM (excluded.time_window, excluded.reason)",
+            rows,
         )
 
 
@@ -83,11 +90,19 @@ def wanted_sessions(
     conn: Connection, instrument: Instrument, timeframe: Base, sessions: Sessions, first: date, last: date
 ) -> list[date]:
     """Sessions of [first, last] that are wanted and servable, begun or not, ascending. Lifetimes do not count."""
-    rows = sessions.rows_between(first, last)
+    rows = wanted_rows(conn, instrument, timeframe, sessions, sessions.rows_between(first, last))
+    return [session.astype(object) for session in sessions.session[rows]]
+
+
+def wanted_rows(
+    conn: Connection, instrument: Instrument, timeframe: Base, sessions: Sessions, rows: slice
+) -> npt.NDArray[np.int64]:
+    """The same as places among the sessions, of those at `rows`."""
     starts = sessions.day_start[rows]
     wanted = _within(starts, _ranges(conn, _WANTED, instrument.symbol_id, timeframe))
     served = _within(starts, _ranges(conn, _SERVED, instrument.symbol_id, timeframe))
-    return [session.astype(object) for session in sessions.session[rows][wanted & served]]
+    found: npt.NDArray[np.int64] = np.flatnonzero(wanted & served) + rows.start
+    return found
 
 
 def valid_coverage(conn: Connection, symbol_id: int, timeframe: Base, now: datetime) -> list[Window]:

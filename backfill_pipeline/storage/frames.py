@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,33 @@ def feature_columns(conn: Connection, wanted: Sequence[tuple[int, Window]], time
     columns: list[tuple[str, Kind, str]] = [("ts", "timestamptz", "ts")]
     columns += [(feature.name, "float8", f"coalesce({feature.name}, 'NaN')") for feature in FEATURES]
     return _read(conn, "features", columns, wanted, timeframe, SQL(""))
+
+
+def closes_before(
+    conn: Connection, symbol_id: int, spans: Sequence[tuple[date, Window]]
+) -> dict[date, tuple[date, float]]:
+    """By date of `spans`, the newest session with a close in the window that stands before it, and that close,
+    unadjusted: the daily bar's, else the last regular minute's. Dates without any are left out.
+    """
+    asked = {
+        "id": symbol_id,
+        "days": [day for day, _ in spans],
+        "lows": [to_datetime(window.start) for _, window in spans],
+        "highs": [to_datetime(window.end) for _, window in spans],
+    }
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT e.day, b.session, b.close FROM unnest(%(days)s::date[], %(lows)s::timestamptz[],"
+            " %(highs)s::timestamptz[]) AS e (day, low, high) CROSS JOIN LATERAL ("
+            "  (SELECT session, close, 2 AS rank FROM bars WHERE symbol_id = %(id)s AND timeframe = '1d'"
+            "   AND ts >= e.low AND ts < e.high ORDER BY ts DESC LIMIT 1)"
+            "  UNION ALL"
+            "  (SELECT session, close, 1 FROM bars WHERE symbol_id = %(id)s AND timeframe = '1m'"
+            "   AND ts >= e.low AND ts < e.high AND segment = 'regular' ORDER BY ts DESC LIMIT 1)"
+            "  ORDER BY session DESC, rank DESC LIMIT 1) AS b",
+            asked,
+        )
+        return {day: (session, close) for day, session, close in cursor.fetchall()}
 
 
 def _read(

@@ -63,6 +63,17 @@ def read_status(
         return {row[0]: SessionStatus(*row) for row in cursor.fetchall()}
 
 
+def lacking_nothing(conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date) -> list[date]:
+    """The sessions of [first, last] that were looked at and lacked no bar, ascending."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT session FROM session_status WHERE symbol_id = %s AND timeframe = %s"
+            " AND session BETWEEN %s AND %s AND missing = 0 ORDER BY session",
+            (symbol_id, timeframe, first, last),
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
 @dataclass(frozen=True)
 class Completeness:
     """One row of the view `completeness`: bars of one symbol and timeframe. `complete_pct` None: nothing is due."""

@@ -33,6 +33,9 @@ class Registered:
     bases: tuple[Base, ...]
 
 
+# Classes of advisory locks; 3 and 4 are the calendars' and the markets'.
+_LOCK: dict[Base, int] = {"1m": 1, "1d": 2}
+
 _COLUMNS = "symbol_id, symbol, asset_class::text, calendar, first_date, last_date"
 
 
@@ -95,20 +98,34 @@ def remove_symbol(conn: Connection, symbol: str, *, with_bars: bool) -> int:
     return deleted
 
 
+def try_lock(conn: Connection, symbol_id: int, timeframe: Base) -> bool:
+    """Take the lock of this symbol and chain if nobody else has it. Taken twice, it is to be freed twice."""
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK[timeframe], symbol_id))
+        return bool(cursor.fetchall()[0][0])
+
+
+def lock(conn: Connection, symbol_id: int, timeframe: Base) -> None:
+    """Wait for the lock. To be called with no other lock held: two that wait for each other would wait for ever."""
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (_LOCK[timeframe], symbol_id))
+
+
+def unlock(conn: Connection, symbol_id: int, timeframe: Base) -> None:
+    if not conn.closed:  # else the server has freed it, and the error under way says why
+        conn.rollback()
+        with conn, conn.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK[timeframe], symbol_id))
+
+
 @contextmanager
 def symbol_lock(conn: Connection, symbol_id: int, timeframe: Base) -> Iterator[None]:
     """Nobody else works on this symbol and chain meanwhile. The server frees it when the client dies.
 
     A session lock, not a transaction's: it spans the request to the provider, during which no transaction is open.
     """
-    number = 1 if timeframe == "1m" else 2
-    with conn.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (number, symbol_id))
-        conn.commit()
-        try:
-            yield
-        finally:
-            if not conn.closed:  # else the server has freed it, and the error under way says why
-                conn.rollback()
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (number, symbol_id))
-                conn.commit()
+    lock(conn, symbol_id, timeframe)
+    try:
+        yield
+    finally:
+        unlock(conn, symbol_id, timeframe)

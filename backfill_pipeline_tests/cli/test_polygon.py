@@ -54,6 +54,7 @@ def test_a_week_of_both_chains_comes_from_polygon_and_equals_the_market(site: Sh
 
 
 def test_the_same_week_again_asks_nobody(site: Shell, standin: StandIn) -> None:
+    assert site.backfill("run", *WEEK).returncode == 0
     standin.reset()
     ran = site.backfill("run", *WEEK)
     assert ran.returncode == 0

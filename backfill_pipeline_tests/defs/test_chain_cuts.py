@@ -12,7 +12,7 @@ from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.defs.running import asset_names, run_tasks
 from backfill_pipeline.domain.grain import period_of
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
-from backfill_pipeline.steps.backfill import Task
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline.storage.symbols import get_instruments, remove_symbol
 from backfill_pipeline_tests.sites import Exchange, Site, green, keys, metadata, site
@@ -50,7 +50,7 @@ def test_one_run_takes_any_set_of_keys_of_several_symbols(desk: Site, exchange: 
             ]
             for task in tasks:
                 plan(context, asset_names(INTRADAY), [key_of(task.instrument.symbol, p) for p in task.periods])
-            run_tasks(context, pipeline, warehouse, [(task, asset_names(INTRADAY)) for task in tasks])
+            run_tasks(context, pipeline, warehouse, tasks)
 
     @dg.job(
         executor_def=dg.in_process_executor,

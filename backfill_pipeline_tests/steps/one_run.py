@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 
 from backfill_pipeline.domain.sessions import horizon, load_sessions
 from backfill_pipeline.domain.timeframe import Chain
+from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.connection import connect
@@ -23,7 +24,7 @@ def run(url: str, parts: Sequence[tuple[Chain, date, date]]) -> None:
     with closing(connect(url)) as conn:
         with conn, conn.cursor() as cursor:
             cursor.execute("SET lock_timeout = '30s'; SET statement_timeout = '40s'")
-        warehouse = Warehouse(conn, SyntheticProvider(), Clock(NOW))
+        warehouse = Warehouse(conn, Router([SyntheticProvider()]), Clock(NOW))
         abc = listed(warehouse)
         for chain, first, last in parts:
             backfill(warehouse, abc, chain, first, last)

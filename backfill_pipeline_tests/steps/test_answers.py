@@ -9,7 +9,7 @@ import pytest
 
 from backfill_pipeline.domain.timeframe import INTRADAY
 from backfill_pipeline.domain.windows import Window
-from backfill_pipeline.providers.errors import ProviderStopped, Retryable
+from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Retryable, Unreachable
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline_tests.steps import plain
 from backfill_pipeline_tests.steps.warehouses import (
@@ -71,15 +71,20 @@ def test_a_failing_day_stops_no_other_day(warehouse: Warehouse, exchange: Exchan
     assert [key for key, outcome in outcomes.items() if outcome.state != "complete"] == ["2024-05-08"]
 
 
-def test_a_stopped_provider_is_not_asked_further(warehouse: Warehouse, exchange: Exchange) -> None:
+@pytest.mark.parametrize("failure", [ProviderStopped("the key is refused"), Unreachable("connection refused")])
+def test_a_provider_that_cannot_be_asked_at_all_is_one_error_and_asked_once(
+    warehouse: Warehouse, exchange: Exchange, failure: ProviderError
+) -> None:
     abc = listed(warehouse)
     backfill(warehouse, abc, INTRADAY, TUE, TUE)
     exchange.requests.clear()
-    exchange.fails = {MON: ProviderStopped("exchange: the key is refused; set EXCHANGE_KEY")}
-    outcomes = backfill(warehouse, abc, INTRADAY, MON, WED)
-    assert [outcome.state for outcome in outcomes.values()] == ["incomplete", "complete", "incomplete"]
+    exchange.fails = {MON: failure}
+    with pytest.raises(type(failure), match=str(failure)):
+        backfill(warehouse, abc, INTRADAY, MON, WED)
     assert len(exchange.requests) == 1
-    assert "set EXCHANGE_KEY" in outcomes["2024-05-08"].message
+    exchange.fails = {}
+    outcomes = backfill(warehouse, abc, INTRADAY, MON, WED)  # its locks are free again
+    assert {outcome.state for outcome in outcomes.values()} == {"complete"}
 
 
 def test_a_failure_takes_nothing_back_that_an_earlier_answer_gave(warehouse: Warehouse, exchange: Exchange) -> None:

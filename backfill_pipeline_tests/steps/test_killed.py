@@ -15,6 +15,7 @@ import pytest
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
 from backfill_pipeline.providers.base import Answer, Request
+from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.connection import connect
@@ -104,7 +105,7 @@ def test_a_backend_that_ends_in_the_middle_is_healed_by_the_next_run(database_ur
             timer.start()
             try:
                 for part in PARTS:
-                    backfill(Warehouse(doomed, SyntheticProvider(), Clock(NOW)), abc, *part)
+                    backfill(Warehouse(doomed, Router([SyntheticProvider()]), Clock(NOW)), abc, *part)
             except LOST:
                 broken += 1
             timer.join()

@@ -67,7 +67,7 @@ def test_any_cutting_into_tasks_in_any_order_gives_the_tables_of_one_run(
         whole = tables(plain.conn)
         assert len(whole["wanted"]) == 2
         empty(plain)
-        cut = Warehouse(plain.conn, plain.provider, Clock(LATER), *grains)
+        cut = Warehouse(plain.conn, plain.router, Clock(LATER), *grains)
         abc = listed(cut)
         for first, last in cutting:
             for chain in CHAINS:

@@ -18,8 +18,10 @@ from backfill_pipeline.domain.timeframe import DAILY, INTRADAY, Base, Chain
 from backfill_pipeline.domain.windows import MINUTE, Window, subtract, to_micros
 from backfill_pipeline.providers.base import Answer, Lifetime, Provider, Request, Served, Settle
 from backfill_pipeline.providers.errors import ProviderError
-from backfill_pipeline.steps.backfill import Task, run_task
+from backfill_pipeline.providers.router import Router
+from backfill_pipeline.steps.backfill import run_tasks
 from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.connection import connect
@@ -94,6 +96,9 @@ class Exchange:
     def page_rows(self, timeframe: Base) -> int | None:
         return self.page
 
+    def expected_wait(self, requests: int) -> float:
+        return 0.0
+
     def lifetime(self, symbol: str) -> Lifetime | None:
         return self.lifetimes.get(symbol)
 
@@ -143,14 +148,14 @@ def opened(url: str, provider: Provider, now: datetime) -> Iterator[Warehouse]:
     migrate(url)
     conn = connect(url)
     try:
-        yield Warehouse(conn, provider, Clock(now))
+        yield Warehouse(conn, Router([provider]), Clock(now))
     finally:
         conn.close()
 
 
 def at(warehouse: Warehouse, now: datetime) -> Warehouse:
     """The same warehouse at another time."""
-    return Warehouse(warehouse.conn, warehouse.provider, Clock(now), warehouse.intraday_grain, warehouse.daily_grain)
+    return Warehouse(warehouse.conn, warehouse.router, Clock(now), warehouse.intraday_grain, warehouse.daily_grain)
 
 
 def listed(
@@ -177,9 +182,14 @@ def task(
 def backfill(
     warehouse: Warehouse, instrument: Instrument, chain: Chain, first: date, last: date, *, ask: bool = True
 ) -> dict[str, PartitionOutcome]:
-    """Run one task; its outcomes by date key."""
+    """Run one task; its outcomes by date key, ascending."""
     done = run_task(warehouse, task(warehouse, instrument, chain, first, last, ask=ask), Work())
-    return {outcome.period.key: outcome for outcome in done}
+    return {outcome.period.key: outcome for outcome in sorted(done, key=lambda outcome: outcome.period)}
+
+
+def run_task(warehouse: Warehouse, task: Task, work: Work) -> list[PartitionOutcome]:
+    """One task's outcomes, in the order in which they came."""
+    return [outcome for _, outcome in run_tasks(warehouse, [task], work)]
 
 
 def both_chains(warehouse: Warehouse, instrument: Instrument, first: date, last: date) -> None:
@@ -199,5 +209,5 @@ def empty(warehouse: Warehouse) -> None:
     query(
         warehouse,
         "TRUNCATE symbols, wanted, served, bars, bar_revisions, quarantine, coverage, session_status, features"
-        " RESTART IDENTITY",
+        " RESTART IDENTITY CASCADE",
     )

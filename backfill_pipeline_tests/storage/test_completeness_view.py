@@ -200,14 +200,14 @@ def _weeks(case: Case, book: Book) -> Mapping[date, bool]:
 def _store(conn: Connection, case: Case, book: Book) -> None:
     rows(
         conn,
-        "TRUNCATE symbols, wanted, served, bars, quarantine, coverage, session_status RESTART IDENTITY",
+        "TRUNCATE symbols, wanted, served, bars, quarantine, coverage, session_status RESTART IDENTITY CASCADE",
     )
     add_symbol(conn, "A", "stock", case.calendar)
     for base in BASES:
         for stretch in case.wanted:
             want(conn, 1, base, book.days(stretch))
         if case.served is not None:
-            record_served(conn, 1, base, "p", book.days(case.served), "because")
+            record_served(conn, 1, base, [("p", book.days(case.served), "because")])
         write_status(conn, 1, base, [s for s in book.statuses(case, base).values() if s is not None], book.now)
     for monday, is_stored in _weeks(case, book).items():
         if is_stored:

@@ -115,7 +115,7 @@ def test_the_two_chains_of_a_new_symbol_do_not_wait_for_each_other_in_a_circle(
     with closing(connect(database_url)) as other:
         for connection, base in ((conn, "1m"), (other, "1d")):
             rows(connection, "SET lock_timeout = '5s'")
-            record_served(connection, 1, base, "p", _hours(0, 9), "all")  # type: ignore[arg-type]  # a Base
+            record_served(connection, 1, base, [("p", _hours(0, 9), "all")])  # type: ignore[arg-type]  # a Base
         # Each holds the symbol's key through its foreign key; neither may need it for itself alone.
         want(conn, 1, "1m", _hours(0, 1))
         conn.commit()
@@ -145,7 +145,7 @@ def test_sessions_are_wanted_where_somebody_asked_and_somebody_serves(conn: Conn
         (sessions.days_window(date(2000, 1, 1), date(2025, 1, 1)), [week[1], week[2], week[4]]),
     ):
         with conn:
-            record_served(conn, abc.symbol_id, "1m", "p", window, "because")
+            record_served(conn, abc.symbol_id, "1m", [("p", window, "because")])
         assert wanted() == expected
     with conn:
         want(conn, abc.symbol_id, "1m", None, sessions.days_window(week[4], week[4]).start)
@@ -154,14 +154,14 @@ def test_sessions_are_wanted_where_somebody_asked_and_somebody_serves(conn: Conn
 
 def test_saying_again_what_is_served_writes_nothing(conn: Connection) -> None:
     with conn:
-        record_served(conn, 1, "1m", "p", _hours(0, 9), "all")
+        record_served(conn, 1, "1m", [("p", _hours(0, 9), "all")])
     before = rows(conn, "SELECT xmin::text, provider, reason FROM served")
     conn.commit()
     with conn:
-        record_served(conn, 1, "1m", "p", _hours(0, 9), "all")
+        record_served(conn, 1, "1m", [("p", _hours(0, 9), "all")])
     assert rows(conn, "SELECT xmin::text, provider, reason FROM served") == before
     with conn:
-        record_served(conn, 1, "1m", "q", None, "nothing")
+        record_served(conn, 1, "1m", [("q", None, "nothing")])
     assert rows(conn, "SELECT provider, isempty(time_window), reason FROM served") == [("q", True, "nothing")]
 
 

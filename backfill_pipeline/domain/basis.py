@@ -1,0 +1,137 @@
+"""Is an answer in the share basis of its own day, or adjusted for later splits? Adjusted bars pass every other test.
+
+Two witnesses. A session's close against the known daily close of the same session: nothing but another basis moves
+that ratio, neither a crash nor a real split, whose day is on the new basis in both. In sessions without a known close,
+the step from one bar's close to the next one's open: a crash or a split that nobody told of looks the same there, so it
+only counts where it equals accepted splits that are still to come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from .adjust import Split
+from .bars import Bars
+
+# How far a ratio may lie from a factor, as ln. The last regular minute and the official close of a liquid stock differ
+# by less than 1 %; a step between sessions has the night's move in it.
+_SAME_SESSION = 0.02
+_STEP = 0.10
+
+# Factors nearer to 1 (in either direction) are not looked for: thin stocks' two closes differ by 10 %, nights by 40 %.
+_LEAST_SAME_SESSION = math.log(1.2)
+_LEAST_STEP = math.log(2)
+
+# Splits nobody told of, either way round: n:1 convinces at once, 3:2 and its like after so many sessions on end.
+_USUAL = [
+    *map(Fraction, (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)),
+    *(Fraction(3, 2), Fraction(4, 3), Fraction(5, 4), Fraction(5, 2)),
+]
+_SESSIONS_FOR_BROKEN = 3
+
+# Prices under a cent are no witness: a tick of 0.0001 is more than 1 % of them, and closes double by a tick.
+_LEAST_PRICE = 0.01
+
+# Days between two bars over which a step still tells something.
+_LONGEST_NIGHT = np.timedelta64(7, "D")
+
+
+def basis_mismatch(
+    bars: Bars,
+    session: npt.NDArray[np.datetime64],
+    known: Mapping[date, float],
+    before: tuple[date, float] | None,
+    splits: Sequence[Split],
+) -> str | None:
+    """None, or why the whole answer must not be stored: `basis mismatch 0.100 = split 10:1 (…)`.
+
+    `bars`: the answer's base bars, ascending, of minutes the regular ones; `session`: datetime64[D], of each.
+    `known`: unadjusted daily closes by session, from bars of another answer. `before`: the newest stored session
+    before the answer, and its last close. `splits`: the accepted ones.
+    """
+    if not len(bars):
+        return None
+    first = np.flatnonzero(np.concatenate([[True], session[1:] != session[:-1]]))
+    days: list[date] = session[first].astype("datetime64[D]").tolist()
+    closes = bars.close[np.append(first[1:], len(bars)) - 1].tolist()
+    compared = [
+        (day, close, known[day])
+        for day, close in zip(days, closes, strict=True)
+        if day in known and min(close, known[day]) >= _LEAST_PRICE
+    ]
+    cleared = {day for day, _, _ in compared}
+    return _told_split(compared, splits) or _untold_split(compared) or _step(bars, session, cleared, before, splits)
+
+
+def _told_split(compared: Iterable[tuple[date, float, float]], splits: Sequence[Split]) -> str | None:
+    """One session is enough: its ratio is the factor of the splits that came after it."""
+    for day, close, own in compared:
+        for shares in _later(day, splits):
+            distance = abs(math.log(close / own) + math.log(shares))
+            if distance <= _SAME_SESSION and abs(math.log(shares)) >= _LEAST_SAME_SESSION:
+                return _line(shares, f"{day}: close {close:g}, known {own:g}")
+    return None
+
+
+def _untold_split(compared: Iterable[tuple[date, float, float]]) -> str | None:
+    run: list[Fraction | None] = []
+    for day, close, own in compared:
+        ratio = _usual(own / close)
+        run = [*run, ratio] if run and run[-1] == ratio else [ratio]
+        if ratio is not None and (1 in (ratio.numerator, ratio.denominator) or len(run) >= _SESSIONS_FOR_BROKEN):
+            return _line(float(ratio), f"{day}: close {close:g}, known {own:g}")
+    return None
+
+
+def _step(
+    bars: Bars,
+    session: npt.NDArray[np.datetime64],
+    cleared: Collection[date],
+    before: tuple[date, float] | None,
+    splits: Sequence[Split],
+) -> str | None:
+    """A step onto the basis of later splits; pages may be cut in mid-session. `cleared`: sessions known to be right."""
+    day, close = before or (session[0].astype("datetime64[D]").item(), float(bars.open[0]))
+    closes, days = np.append(close, bars.close[:-1]), np.append(np.datetime64(day, "D"), session[:-1])
+    large = np.abs(np.log(bars.open / closes)) > _LEAST_STEP - _STEP
+    for place in np.flatnonzero(large & (session - days <= _LONGEST_NIGHT)).tolist():
+        last, today = days[place].item(), session[place].item()
+        opening, close = float(bars.open[place]), float(closes[place])
+        if today in cleared or min(opening, close) < _LEAST_PRICE:
+            continue
+        real = math.prod(split.ratio for split in _by_date(splits) if last < split.ex_date <= today)
+        for shares in _later(today, splits):
+            distance = abs(math.log(opening / close * real) + math.log(shares))
+            if distance <= _STEP and abs(math.log(shares)) >= _LEAST_STEP:
+                return _line(shares, f"{today}: open {opening:g} after {close:g} of {last}")
+    return None
+
+
+def _later(day: date, splits: Sequence[Split]) -> list[float]:
+    """Shares that one share of `day` became with the next split after it, with the next two, and so on."""
+    ratios = [split.ratio for split in _by_date(splits) if split.ex_date > day]
+    return [math.prod(ratios[: count + 1]) for count in range(len(ratios))]
+
+
+def _by_date(splits: Sequence[Split]) -> list[Split]:
+    return sorted(set(splits), key=lambda split: split.ex_date)
+
+
+def _usual(shares: float) -> Fraction | None:
+    """The usual split ratio that `shares` is near to."""
+    for ratio in _USUAL:
+        for usual in (ratio, 1 / ratio):
+            if abs(math.log(shares / usual)) <= _SAME_SESSION:
+                return usual
+    return None
+
+
+def _line(shares: float, where: str) -> str:
+    ratio = Fraction(shares).limit_denominator(1000)
+    return f"basis mismatch {1 / shares:.3f} = split {ratio.numerator}:{ratio.denominator} ({where})"

@@ -1,0 +1,154 @@
+"""A task under way: which of its sessions are still to be asked for, by whom, and which partitions wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import numpy as np
+
+from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.providers.base import Provider
+from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderStopped
+
+from .fetching import Answers, Unit, consecutive
+from .open_sessions import begun_rows, open_rows
+from .outcomes import PartitionOutcome, outcomes
+from .task import Task, note_served
+from .warehouse import Warehouse
+from .window import Work, settle
+
+# Months that a window of bars that cost no request spans at most: half a year of minutes with extended hours is some
+# 120,000 bars, a century of days 25,000; each costs a wait for the disk. Aligned to the calendar, so that a feature
+# block (a month, a year) is computed once.
+CHUNK_MONTHS: dict[Base, int] = {"1m": 6, "1d": 1200}
+# Bars that a window spans at least, where a request brings fewer.
+LEAST_ROWS = 50_000
+
+_NONE: Rows = np.zeros(0, dtype=np.int64)
+
+
+class Job:
+    """One task's way through a run. All of it runs in the thread that has the warehouse's connection."""
+
+    def __init__(self, warehouse: Warehouse, task: Task, place: int) -> None:
+        self.task = task
+        self.place = place
+        self.subject = warehouse.subject(task.instrument, task.chain)
+        self.needed = self.around = _NONE
+        self.failed: set[str] = set()
+        self._waiting = sorted(task.periods)
+        self._asked = np.zeros(len(self.subject.sessions), dtype=bool)
+        self._flying = np.zeros(len(self.subject.sessions), dtype=bool)
+        self._seen: float | None = None
+        self._notes: list[tuple[int, int, str]] = []
+
+    def settle(self, warehouse: Warehouse, work: Work) -> None:
+        """What needs no answer. Under the symbol's lock."""
+        subject = self.subject
+        with warehouse.conn:
+            begun = self._begun(warehouse)
+        settle(warehouse, subject, [day.astype(object) for day in subject.sessions.session[begun]], work)
+
+    def refresh(self, warehouse: Warehouse) -> None:
+        """Look again at what is open: others may have been at work. `needed`: the task's own sessions; `around`: with
+        them, all that the symbol lacks, for a request brings more than one run asked for.
+        """
+        subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
+        for mask in ("_asked", "_flying"):  # a calendar grows with the year
+            setattr(self, mask, np.pad(getattr(self, mask), (0, len(subject.sessions) - len(getattr(self, mask)))))
+        with warehouse.conn:
+            needed = open_rows(warehouse, subject, self._begun(warehouse), again=True)
+            around = open_rows(warehouse, subject, begun_rows(warehouse, subject), again=False)
+        around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
+        self._chosen = subject.route.choose(warehouse.now(), self.failed)
+        free = ~(self._asked | self._flying) & (self._chosen >= 0)
+        self.needed = needed[free[needed]]
+        self.around = np.union1d(self.needed, around[free[around]])
+
+    def _begun(self, warehouse: Warehouse) -> Rows:
+        pieces = [begun_rows(warehouse, self.subject, g[0].first, g[-1].last) for g in stretches(self.task.periods)]
+        return np.concatenate(pieces) if pieces else _NONE
+
+    def provider(self, row: int) -> Provider:
+        place: int = self._chosen[row]
+        return self.subject.route.providers[place]
+
+    def order(self) -> tuple[int, int, int]:
+        """Jobs with the smallest go first: what costs no requests, then the newest sessions of all."""
+        if self.provider(int(self.needed[-1])).page_rows(self.task.chain.base) is None:
+            return 0, self.place, 0
+        return 1, -int(self.subject.sessions.day_start[self.needed[-1]]), self.place
+
+    def unit(self) -> Unit:
+        """The next sessions to ask for at once. There must be some that are needed."""
+        base, sessions = self.task.chain.base, self.subject.sessions
+        page = self.provider(int(self.needed[-1])).page_rows(base)
+        if page is None:
+            rows = self.needed[self._chosen[self.needed] == self._chosen[self.needed[0]]]
+            first = sessions.session[rows[0]].astype(object)
+            after = np.datetime64(day_after_chunk(first, CHUNK_MONTHS[base]), "D")
+            rows = consecutive(rows[sessions.session[rows] < after])[0]
+        else:
+            newest = int(self.needed[-1])
+            mine = self.around[self._chosen[self.around] == self._chosen[newest]]
+            most = page * max(1, LEAST_ROWS // page)
+            cut = spans(mine, rows_per_session(sessions, base, self._seen), most)
+            rows = next(span for span in cut if span[0] <= newest)
+        return self._unit(rows)
+
+    def _unit(self, rows: Rows) -> Unit:
+        self._flying[rows] = True
+        self.needed = np.setdiff1d(self.needed, rows)
+        self.around = np.setdiff1d(self.around, rows)
+        sessions = self.subject.sessions
+        days = sessions.session[rows[0]].astype(object), sessions.session[rows[-1]].astype(object)
+        return Unit(self.subject, self.provider(int(rows[-1])), rows, ((self.task.instrument.symbol, *days),))
+
+    def take(self, answers: Answers) -> None:
+        """Note what came of a unit. Sessions that its provider will never serve may be asked of the next one, and what
+        a passing fault kept from being asked at all is asked once more.
+        """
+        unit, failure = answers.unit, answers.failure
+        self._flying[unit.rows] = False
+        self._asked[unit.rows] = True
+        if failure is not None:
+            unanswered = [fetched.rows for fetched in answers.fetched if not fetched.answered]
+            for_good = isinstance(failure, (NeverServed, NotBelieved, ProviderStopped))
+            for rows in unanswered if for_good else unanswered[1:]:
+                self._asked[rows] = False
+            if for_good:
+                self.failed.add(unit.provider.name)
+        for fetched in answers.fetched:
+            self._notes += [(int(fetched.rows[0]), int(fetched.rows[-1]), note) for note in fetched.notes]
+        stamps = np.concatenate([fetched.validated.bars.ts for fetched in answers.fetched])
+        days = len(np.unique(self.subject.sessions.row_of(stamps)))
+        self._seen = len(stamps) / days if days else None
+
+    def finished(self, warehouse: Warehouse) -> Iterator[PartitionOutcome]:
+        """The outcomes of partitions that wait for nothing any more, each once."""
+        sessions = self.subject.sessions
+        is_open = self._flying.copy()
+        is_open[self.needed] = True
+        before = np.concatenate([[0], np.cumsum(is_open)])
+        done = []
+        for period in self._waiting:
+            rows = sessions.rows_between(period.first, period.last)
+            if before[rows.stop] == before[rows.start]:
+                done.append(period)
+        self._waiting = [period for period in self._waiting if period not in set(done)]
+        if not done:
+            return
+        self.subject = warehouse.subject(self.task.instrument, self.task.chain)
+        served = note_served(warehouse, self.subject)  # an answer may have told where the plan ends
+        for group in stretches(done):
+            yield from outcomes(warehouse, self.subject, group, self._notes_on(group), served)
+
+    def _notes_on(self, group: Sequence[Period]) -> list[str]:
+        rows = self.subject.sessions.rows_between(group[0].first, group[-1].last + timedelta(days=1))
+        return list(
+            dict.fromkeys(note for first, last, note in self._notes if first < rows.stop and last >= rows.start)
+        )

@@ -1,0 +1,47 @@
+"""Which wanted sessions are still to be asked for."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+
+from backfill_pipeline.domain.completeness import is_listed
+from backfill_pipeline.domain.planning import Rows
+from backfill_pipeline.domain.sessions import FIRST_DAY
+from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.storage.coverage import valid_coverage, wanted_rows
+from backfill_pipeline.storage.status import lacking_nothing
+
+from .warehouse import Subject, Warehouse
+
+
+def begun_rows(warehouse: Warehouse, subject: Subject, first: date = FIRST_DAY, last: date = date.max) -> Rows:
+    """Wanted and servable sessions of [first, last] whose first segment opened before now, ascending places."""
+    sessions = subject.sessions
+    begun = int(np.searchsorted(sessions.pre_open, to_micros(warehouse.now())))  # at the very opening there is nothing
+    rows = sessions.rows_between(first, last)
+    rows = slice(rows.start, max(rows.start, min(rows.stop, begun)))
+    return wanted_rows(warehouse.conn, subject.instrument, subject.chain.base, sessions, rows)
+
+
+def open_rows(warehouse: Warehouse, subject: Subject, begun: Rows, *, again: bool) -> Rows:
+    """Those of the sessions `begun` to ask for: listed, and not covered by a still valid answer. `again`: one known to
+    lack bars, or never looked at, is open whatever the coverage says, for a run is somebody's decision to try again.
+    """
+    if not len(begun):
+        return begun
+    conn, symbol_id, base, sessions = warehouse.conn, subject.instrument.symbol_id, subject.chain.base, subject.sessions
+    begun = begun[is_listed(sessions, subject.instrument)[begun]]
+    covered = valid_coverage(conn, symbol_id, base, warehouse.now())
+    starts, ends = (np.array([getattr(w, edge) for w in covered], dtype=np.int64) for edge in ("start", "end"))
+    # Until the last segment's close: an answer of the evening need not reach midnight.
+    until = np.minimum(sessions.post_close[begun], to_micros(warehouse.now()))
+    place = np.searchsorted(starts, sessions.day_start[begun], side="right") - 1
+    good = np.zeros(len(begun), dtype=bool)
+    good[place >= 0] = ends[place[place >= 0]] >= until[place >= 0]
+    if again and good.any():
+        days = sessions.session[begun]
+        whole = lacking_nothing(conn, symbol_id, base, days[0].astype(object), days[-1].astype(object))
+        good &= np.isin(days, np.array(whole, dtype="datetime64[D]"))
+    return begun[~good]

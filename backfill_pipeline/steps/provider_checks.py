@@ -1,0 +1,207 @@
+"""One request to each provider that the settings name: does it answer, is the key good, from when to when it serves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from urllib.parse import urlsplit
+
+import numpy as np
+from pydantic import SecretStr
+
+from backfill_pipeline.domain.bars import Bars
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import Sessions, horizon, load_sessions
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.providers.base import Provider, Request
+from backfill_pipeline.providers.binance import BinanceProvider
+from backfill_pipeline.providers.errors import (
+    BeyondPlan,
+    NeverServed,
+    NotYet,
+    ProviderError,
+    ProviderStopped,
+    RateLimited,
+    Unreachable,
+)
+from backfill_pipeline.providers.http import Http, Patience
+from backfill_pipeline.providers.polygon import PolygonProvider
+from backfill_pipeline.providers.polygon_decode import read_page
+from backfill_pipeline.providers.tradier import TradierProvider
+from backfill_pipeline.settings import Settings
+
+from .budgets import SharedBudget
+from .diagnosis import Check
+
+# Seconds for an answer; name servers that do not answer have no time limit of their own.
+_DEADLINE = 10.0
+_QUICK = Patience(tries=1, connect=3, silence=6, whole=8)
+# Longer than this nobody waits for the turn of a request that only tries things out.
+_MOST_WAIT = 15.0
+_ARCHIVE_START = date(2003, 9, 10)
+_STOCK = Instrument(0, "SPY", "etf", "XNYS")
+_PAIR = Instrument(0, "BTCUSDT", "crypto", "24/7")
+_VARIABLES = {"polygon": "POLYGON_BASE_URL", "tradier": "TRADIER_BASE_URL", "binance": "BINANCE_BASE_URL"}
+
+
+def check_providers(settings: Settings, shared: dict[str, SharedBudget], now: datetime) -> Callable[[], list[Check]]:
+    """Begin to ask all of them at once; the function returned waits for the answers, ten seconds or so."""
+    begun = time.monotonic()
+    answers = []
+    for name, budget in shared.items():
+        deadline = begun + _DEADLINE + min(_MOST_WAIT, budget.budget.expected_wait("nightly"))
+        answers.append((budget, _started(partial(_checked, settings, budget, now)), deadline))
+    return lambda: [_received(*answer) for answer in answers]
+
+
+def check_files(folder: Path | None) -> Check:
+    """The folder of flat files: whether it is there, and its first and last day."""
+    if folder is None or not folder.is_dir():
+        return Check(
+            "files", "problem", f"the folder {folder or 'of flat files'} does not exist", "correct BACKFILL_FILES"
+        )
+    found = []
+    for kind in ("minute", "day"):
+        days = sorted(file.name[:10] for file in folder.glob(f"us_stocks_sip/{kind}_aggs_v1/*/*/*.csv.gz"))
+        if days:
+            found.append(f"{kind} files {days[0]} to {days[-1]} ({len(days):,})")
+    if not found:
+        step = "put files there as us_stocks_sip/day_aggs_v1/2024/03/2024-03-08.csv.gz"
+        return Check("files", "problem", f"{folder} holds no flat files", step)
+    return Check("files", "ok", f"{folder}: {', '.join(found)}")
+
+
+def _started(work: Callable[[], Check]) -> SimpleQueue[Check]:
+    """In a thread that nobody has to wait for when the command ends."""
+    queue: SimpleQueue[Check] = SimpleQueue()
+    threading.Thread(target=lambda: queue.put(work()), daemon=True).start()
+    return queue
+
+
+def _received(shared: SharedBudget, answer: SimpleQueue[Check], deadline: float) -> Check:
+    try:
+        return answer.get(timeout=max(0.1, deadline - time.monotonic()))
+    except Empty:
+        detail = f"{_host(shared)} has not answered within {_DEADLINE:.0f} s"
+        return Check(shared.provider, "problem", detail, _check_network(shared.provider))
+
+
+def _checked(settings: Settings, shared: SharedBudget, now: datetime) -> Check:
+    name, state = shared.provider, shared.budget.state()
+    if state.paused_at is not None:
+        waiting = sum(state.waiting.values())
+        detail = f"not asked: requests are paused since {state.paused_at:%Y-%m-%d %H:%M} UTC, {waiting} waiting"
+        return Check(name, "warning", detail, "backfill resume")
+    wait = shared.budget.expected_wait("nightly")
+    if wait > _MOST_WAIT:
+        return Check(name, "warning", f"not asked: the next request may go out in {wait:.0f} s", "ask again then")
+    try:
+        return _ASK[name](settings, shared, now)
+    except ProviderError as error:
+        return _refused(name, error)
+
+
+def _refused(name: str, error: ProviderError) -> Check:
+    text = str(error).removeprefix(f"{name}: ").partition("; tried ")[0]
+    if isinstance(error, ProviderStopped):
+        detail, _, step = text.rpartition("; ")
+        return Check(name, "problem", detail or text, step if detail else "correct the key or the address")
+    if isinstance(error, Unreachable):
+        return Check(name, "problem", text, _check_network(name))
+    if isinstance(error, RateLimited | NotYet):
+        return Check(name, "warning", text, "ask again in some minutes")
+    if isinstance(error, NeverServed):
+        return Check(name, "problem", text, "see what the account's plan includes")
+    return Check(name, "problem", text, "ask again later; if it stays, see the provider's status page")
+
+
+def _polygon(settings: Settings, shared: SharedBudget, now: datetime) -> Check:
+    """The newest days, and the whole archive where it is not known yet how far the plan reaches."""
+    key = settings.polygon_api_key or SecretStr("")
+    provider = PolygonProvider(key, shared.base_url, budget=shared.budget, limits=shared.limits)
+    sessions = load_sessions(_STOCK.calendar, horizon(now.date()))
+    newest = _newest_due(provider, sessions, now)
+    known = shared.limits.recall("stocks earliest")
+    first = _day(sessions, newest - 5) if known is not None else _ARCHIVE_START
+    days = f"{first}/{_day(sessions, newest)}"
+    target = f"/v2/aggs/ticker/{_STOCK.symbol}/range/1/day/{days}?adjusted=false&sort=asc&limit=50000"
+    http = Http("polygon", shared.base_url, key, shared.budget, priority="nightly", patience=_QUICK)
+    try:
+        page = http.get(target, partial(read_page, ticker=_STOCK.symbol), what=f"days of {_STOCK.symbol}", tries=1)
+    except BeyondPlan:
+        return _good(shared, "the key is accepted", "how far back the plan reaches is found out by the first backfill")
+    served = [_day(sessions, row) for row in sorted(set(sessions.row_of(np.sort(page.bars.ts)).tolist()) - {-1})]
+    if not served or page.next_target is None and served[-1] < _day(sessions, newest):
+        return _late(shared, served, _day(sessions, newest))
+    remembered = provider.served(_STOCK, "1d", sessions)
+    oldest = remembered.reason if known is not None else f"from {served[0]}"
+    return _good(shared, "the key is accepted", f"stocks {oldest} to {served[-1]}")
+
+
+def _tradier(settings: Settings, shared: SharedBudget, now: datetime) -> Check:
+    token = settings.tradier_token or SecretStr("")
+    provider = TradierProvider(
+        token, shared.base_url, budget=shared.budget, priority="nightly", patience=_QUICK, now=lambda: now
+    )
+    return _newest_asked(provider, _STOCK, "1m", shared, now, "the token is accepted")
+
+
+def _binance(_settings: Settings, shared: SharedBudget, now: datetime) -> Check:
+    provider = BinanceProvider(shared.base_url, budget=shared.budget, priority="nightly", patience=_QUICK)
+    return _newest_asked(provider, _PAIR, "1d", shared, now, "no key needed")
+
+
+_ASK: dict[str, Callable[[Settings, SharedBudget, datetime], Check]] = {
+    "polygon": _polygon,
+    "tradier": _tradier,
+    "binance": _binance,
+}
+
+
+def _newest_asked(
+    provider: Provider, instrument: Instrument, timeframe: Base, shared: SharedBudget, now: datetime, key: str
+) -> Check:
+    """Ask for the newest session that is due: one request."""
+    sessions = load_sessions(instrument.calendar, horizon(now.date()))
+    day = _day(sessions, _newest_due(provider, sessions, now))
+    request = Request(instrument, timeframe, sessions.days_window(day, day), sessions)
+    bars: Sequence[Bars] = [answer.bars for answer in provider.fetch(request, now)]
+    if not sum(map(len, bars)):
+        return _late(shared, [], day)
+    reason = provider.served(instrument, timeframe, sessions).reason
+    return _good(shared, key, f"{reason}; newest session {day}")
+
+
+def _newest_due(provider: Provider, sessions: Sessions, now: datetime) -> int:
+    """The row of the newest session whose answer is believed at `now`."""
+    return int(np.searchsorted(provider.settle.due_at(sessions), to_micros(now), side="right")) - 1
+
+
+def _day(sessions: Sessions, row: int) -> date:
+    day: date = sessions.session[row].astype(object)
+    return day
+
+
+def _good(shared: SharedBudget, key: str, serves: str) -> Check:
+    rate = f"{shared.per_minute} requests a minute" if shared.per_minute else "no limit of requests"
+    return Check(shared.provider, "ok", f"{_host(shared)} answers, {key}, {rate}; {serves}")
+
+
+def _late(shared: SharedBudget, served: Sequence[date], due: date) -> Check:
+    newest = f"its newest session is {served[-1]}" if served else "it sent none"
+    detail = f"{_host(shared)} answers, but bars of {due} are due and {newest}"
+    return Check(shared.provider, "warning", detail, "ask again later; if it stays, see the provider's status page")
+
+
+def _check_network(name: str) -> str:
+    return f"check this machine's network and {_VARIABLES[name]}"
+
+
+def _host(shared: SharedBudget) -> str:
+    return urlsplit(shared.base_url).netloc.rpartition("@")[2]

@@ -1,0 +1,83 @@
+"""What a run is to bring to completeness: one symbol's chain over some partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from backfill_pipeline.domain.completeness import State
+from backfill_pipeline.domain.grain import Period, periods_between, stretches
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.timeframe import Chain
+from backfill_pipeline.storage.coverage import record_served, want
+from backfill_pipeline.storage.symbols import get_instruments
+
+from .outcomes import states
+from .requests import BackfillRequest, RequestError
+from .warehouse import Subject, Warehouse
+
+
+@dataclass(frozen=True)
+class Task:
+    """Bring `periods` of one symbol's chain to completeness. `days`: what of them is wanted (None: all of them).
+
+    `ask` False: ask no provider, derive anew from what is stored.
+    """
+
+    instrument: Instrument
+    chain: Chain
+    periods: tuple[Period, ...]
+    days: tuple[date, date] | None = None
+    ask: bool = True
+
+
+def tasks_of(warehouse: Warehouse, request: BackfillRequest, starts: Mapping[str, date]) -> list[Task]:
+    """One task per chain and symbol of a request. `starts`: by chain, the first day that has a partition.
+
+    Raises UnknownSymbolError, RequestError.
+    """
+    instruments = get_instruments(warehouse.conn, request.symbols)
+    warehouse.conn.rollback()
+    tasks = []
+    for chain in request.chains:
+        if request.start < starts[chain.name]:
+            variable = f"BACKFILL_{chain.name.upper()}_START"
+            raise RequestError(
+                f"start {request.start} is before {variable}={starts[chain.name]}; start later or set {variable}"
+            )
+        periods = tuple(periods_between(request.start, request.end, warehouse.grain(chain)))
+        tasks += [Task(instrument, chain, periods, (request.start, request.end)) for instrument in instruments.values()]
+    return tasks
+
+
+def prepare(warehouse: Warehouse, task: Task) -> str:
+    """Add what the task is about to what is wanted, and note what can be served of it; says what, in words."""
+    conn, base, subject = warehouse.conn, task.chain.base, warehouse.subject(task.instrument, task.chain)
+    served = note_served(warehouse, subject)
+    with conn:
+        for group in stretches(task.periods):
+            first, last = group[0].first, group[-1].last
+            if task.days is not None:
+                first, last = max(first, task.days[0]), min(last, task.days[1])
+            want(conn, task.instrument.symbol_id, base, subject.sessions.days_window(first, last))
+    return served
+
+
+def note_served(warehouse: Warehouse, subject: Subject) -> str:
+    """Keep what can be served of the subject, as far as it is known by now; says what, in words."""
+    route = subject.route
+    served = [(p.name, s.window, s.reason) for p, s in zip(route.providers, route.served, strict=True)]
+    with warehouse.conn:
+        record_served(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, served)
+    return route.reason
+
+
+def survey(warehouse: Warehouse, task: Task) -> dict[Period, State]:
+    """The state of each partition of a prepared task, from the tables; nothing is asked."""
+    return states(warehouse, warehouse.subject(task.instrument, task.chain), sorted(task.periods))
+
+
+def without(task: Task, done: Collection[Period]) -> Task:
+    """The task less the partitions `done`."""
+    return replace(task, periods=tuple(period for period in task.periods if period not in done))
