@@ -117,7 +117,7 @@ def _before(day: date, sessions: Sessions) -> Window:
 
 def _left_out(symbol: str, refused: Sequence[str], without_close: Sequence[Dividend]) -> str:
     more = f", and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-    text = f"{symbol}: adjusted without {len(refused)} dividends: {', '.join(refused[:_NAMED])}{more}"
+    text = f"{symbol}: adjusted without {', '.join(refused[:_NAMED])}{more}"
     if not without_close:
         return text
     start, end = without_close[0].ex_date - timedelta(days=7), without_close[-1].ex_date - timedelta(days=1)

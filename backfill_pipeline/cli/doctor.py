@@ -155,11 +155,12 @@ def _check_daemon(environment: Environment) -> Check:
     beats = [daemon.last_heartbeat for daemon in daemons.values() if daemon.last_heartbeat is not None]
     errors = [beat.errors[0].message.strip().splitlines()[0] for beat in beats if beat.errors]
     dead = sorted(name for name, daemon in daemons.items() if not daemon.healthy)
-    if not dead:
-        return Check("daemon", "ok", "Dagster's daemon runs: schedules, sensors and the UI's backfills are worked on")
+    if dead:
+        parts = "" if len(dead) == len(daemons) else f" all of its parts ({' '.join(dead)} missing)"
+        last = max((beat.timestamp for beat in beats), default=None)
+        seen = "" if last is None else f" (last seen {datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M} UTC)"
+        detail = f"Dagster's daemon does not run{parts}{seen}: no schedules, sensors or backfills of the UI"
+        return Check("daemon", "warning", detail, "backfill ui starts it; backfill run works without")
     if errors:
         return Check("daemon", "problem", f"Dagster's daemon has errors: {errors[0]}", "see its log; start it again")
-    last = max((beat.timestamp for beat in beats), default=None)
-    since = "" if last is None else f" (last seen {datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M} UTC)"
-    detail = f"Dagster's daemon does not run{since}: no schedules, sensors or backfills of the UI"
-    return Check("daemon", "warning", detail, "backfill ui; backfill run works without")
+    return Check("daemon", "ok", "Dagster's daemon runs: schedules, sensors and the UI's backfills are worked on")

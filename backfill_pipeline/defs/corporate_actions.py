@@ -1,4 +1,4 @@
-"""The asset `corporate_actions`: nobody's upstream, for its other partitioning would make features wait for a later run."""
+"""The asset `corporate_actions`: nobody's upstream, for with its partitions features would wait for a later run."""
 
 from collections.abc import Sequence
 
@@ -39,8 +39,8 @@ def corporate_actions(
         with conn:
             resolve = resolver(conn, source.name)
         done = refresh_events(conn, source, resolve, warehouse.now())
-    for line in (*done.notes, *done.failures):
-        context.log.warning(line)
+    for line in done.notes:
+        context.log.info(line)
     if done.failures:
         raise dg.Failure("; ".join(done.failures), metadata=_metadata(done), allow_retries=False)
     return dg.MaterializeResult(metadata=_metadata(done))

@@ -12,11 +12,13 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
+from itertools import accumulate
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
 
-from .adjust import Split
+from .adjust import Split, split_basis
 from .bars import Bars
 
 # How far a ratio may lie from a factor, as ln. The last regular minute and the official close of a liquid stock differ
@@ -98,29 +100,25 @@ def _step(
 ) -> str | None:
     """A step onto the basis of later splits; pages may be cut in mid-session. `cleared`: sessions known to be right."""
     day, close = before or (session[0].astype("datetime64[D]").item(), float(bars.open[0]))
-    closes, days = np.append(close, bars.close[:-1]), np.append(np.datetime64(day, "D"), session[:-1])
-    large = np.abs(np.log(bars.open / closes)) > _LEAST_STEP - _STEP
-    for place in np.flatnonzero(large & (session - days <= _LONGEST_NIGHT)).tolist():
-        last, today = days[place].item(), session[place].item()
-        opening, close = float(bars.open[place]), float(closes[place])
+    days = np.append(np.datetime64(day, "D"), session.astype("datetime64[D]"))
+    closes = np.append(close, bars.close[:-1])
+    basis = split_basis(days, splits)
+    steps = np.log(bars.open / closes) + np.log(basis[1:] / basis[:-1])
+    large = (np.abs(steps) > _LEAST_STEP - _STEP) & (np.diff(days) <= _LONGEST_NIGHT)
+    for place in np.flatnonzero(large).tolist():
+        today, opening, close = days[place + 1].item(), float(bars.open[place]), float(closes[place])
         if today in cleared or min(opening, close) < _LEAST_PRICE:
             continue
-        real = math.prod(split.ratio for split in _by_date(splits) if last < split.ex_date <= today)
         for shares in _later(today, splits):
-            distance = abs(math.log(opening / close * real) + math.log(shares))
-            if distance <= _STEP and abs(math.log(shares)) >= _LEAST_STEP:
-                return _line(shares, f"{today}: open {opening:g} after {close:g} of {last}")
+            if abs(steps[place] + math.log(shares)) <= _STEP and abs(math.log(shares)) >= _LEAST_STEP:
+                return _line(shares, f"{today}: open {opening:g} after {close:g} of {days[place].item()}")
     return None
 
 
 def _later(day: date, splits: Sequence[Split]) -> list[float]:
     """Shares that one share of `day` became with the next split after it, with the next two, and so on."""
-    ratios = [split.ratio for split in _by_date(splits) if split.ex_date > day]
-    return [math.prod(ratios[: count + 1]) for count in range(len(ratios))]
-
-
-def _by_date(splits: Sequence[Split]) -> list[Split]:
-    return sorted(set(splits), key=lambda split: split.ex_date)
+    later = sorted({split for split in splits if split.ex_date > day}, key=lambda split: split.ex_date)
+    return list(accumulate((split.ratio for split in later), mul))
 
 
 def _usual(shares: float) -> Fraction | None:

@@ -15,10 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-
 from backfill_pipeline.domain.bars import UNKNOWN_TRADES, Bars, concatenate, make_bars, no_bars
-from backfill_pipeline.domain.windows import Window
+from backfill_pipeline.domain.windows import Window, to_datetime
 
 from .errors import NotBelieved, Unreachable
 
@@ -121,7 +119,9 @@ def _parse(runs: Sequence[bytes], where: str, day: Window) -> Bars:
     ts = table["window_start"].to_numpy() // 1000
     strays = ts[(ts < day.start) | (ts >= day.end)]
     if len(strays):
-        raise NotBelieved(f"{where}: a bar of {np.datetime64(strays[0], 'us')}Z is of another day; fetch the file anew")
+        raise NotBelieved(
+            f"{where}: its bar of {to_datetime(int(strays[0])):%Y-%m-%d %H:%MZ} is of another day; fetch the file anew"
+        )
     trades = table["transactions"].fillna(UNKNOWN_TRADES).to_numpy()
     volumes, opens, closes, highs, lows = (table[name].to_numpy() for name in _PRICES)
     return make_bars(ts, opens, highs, lows, closes, volumes, None, trades)

@@ -20,7 +20,7 @@ from backfill_pipeline.domain.sessions import Sessions
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import Window, intersect, to_micros
 
-from .base import Answer, Lifetime, Request, Served, Settle
+from .base import Answer, Lifetime, MarketRequest, Request, Served, Settle
 from .budget import Budget, LimitMemory, Priority
 from .errors import BeyondPlan, NeverServed, NotYet, ServerTrouble
 from .http import Http, Patience
@@ -125,6 +125,23 @@ class PolygonProvider:
                 raise ServerTrouble(f"polygon: {describe(request, window)}: answers break off again and again")
         if end < request.window.end:
             yield _not_yet(request, asked=end > request.window.start)
+
+    def market(self, instrument: Instrument, timeframe: Base) -> str | None:
+        """Days of US stocks come by the day for all of them."""
+        return "stocks" if timeframe == "1d" and market_of(instrument) == "stocks" else None
+
+    def fetch_market(self, request: MarketRequest, now: datetime) -> dict[str, Answer]:
+        """See MarketProvider. A session on which no stock has a bar is not believed: the market may have been closed."""
+        window = request.sessions.days_window(request.day, request.day)
+        edge = self._plan.earliest("stocks", now)
+        if edge is not None and request.day < edge:
+            raise BeyondPlan(f"polygon serves stocks from {edge} (plan)")
+        if to_micros(now) < window.end + self.settle.delay // timedelta(microseconds=1):
+            raise NotYet(f"polygon: all stocks of {request.day}: a day is out 15 minutes after its end")
+        bars = self.fetch_grouped(request.day, request.sessions)
+        if not bars:
+            raise NotYet(f"polygon: no stock at all has a bar of {request.day}: was the market closed?")
+        return {ticker: Answer(bars.get(ticker, no_bars()), (window,)) for ticker in request.tickers}
 
     def fetch_grouped(self, day: date, sessions: Sessions) -> dict[str, Bars]:
         """The whole US stock market's unadjusted day: by ticker one bar (more if the server repeats itself), labelled

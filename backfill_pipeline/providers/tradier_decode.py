@@ -95,9 +95,7 @@ def _fault(reply: Reply) -> ProviderError:
 
 
 def _wrong_token(where: str, text: str) -> ProviderStopped:
-    return ProviderStopped(
-        f"{where}: the token is not accepted: {text or 'no reason given'}; correct TRADIER_TOKEN"
-    )
+    return ProviderStopped(f"{where}: the token is not accepted: {text or 'no reason given'}; correct TRADIER_TOKEN")
 
 
 def _refused(where: str, text: str) -> ProviderError:

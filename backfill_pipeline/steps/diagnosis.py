@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import zoneinfo
 from collections.abc import Callable, Iterable
@@ -50,7 +49,7 @@ def from_error(check: str, error: Exception, step: str) -> Check:
 
 def check_disks(folders: Iterable[Path]) -> list[Check]:
     """Free space below each folder that exists, each file system once."""
-    by_device = {os.stat(folder).st_dev: folder for folder in folders if folder.exists()}
+    by_device = {folder.stat().st_dev: folder for folder in folders if folder.exists()}
     return [judge_disk(folder, shutil.disk_usage(folder).free) for folder in by_device.values()]
 
 
@@ -104,7 +103,7 @@ def check_clock(conn: Connection, now: Callable[[], datetime]) -> Check:
 
 
 def check_calendars(conn: Connection, today: date) -> Check:
-    """Those of the followed symbols, and XNYS: whether each reaches far enough ahead, and the age of the zones' data."""
+    """Of the followed symbols and XNYS: whether each reaches far enough ahead; and the age of the zones' data."""
     with conn:
         names = {registered.instrument.calendar for registered in list_symbols(conn) if registered.active}
     version = importlib.metadata.version("exchange_calendars")
@@ -130,5 +129,5 @@ def zone_data_version() -> str:
     for folder in map(Path, zoneinfo.TZPATH):
         if (folder / "America" / "New_York").exists():
             file = folder / "tzdata.zi"
-            return file.open().readline().split()[-1] if file.exists() else "of unknown age"
+            return file.read_text().splitlines()[0].split()[-1] if file.exists() else "of unknown age"
     return importlib.metadata.version("tzdata")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderStopped
+from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderError, ProviderStopped
 
 from .fetching import Answers, Unit, consecutive
 from .open_sessions import begun_rows, open_rows
@@ -39,6 +39,7 @@ class Job:
         self.place = place
         self.subject = warehouse.subject(task.instrument, task.chain)
         self.needed = self.around = _NONE
+        self.chosen = _NONE
         self.failed: set[str] = set()
         self._waiting = sorted(task.periods)
         self._asked = np.zeros(len(self.subject.sessions), dtype=bool)
@@ -64,8 +65,8 @@ class Job:
             needed = open_rows(warehouse, subject, self._begun(warehouse), again=True)
             around = open_rows(warehouse, subject, begun_rows(warehouse, subject), again=False)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
-        self._chosen = subject.route.choose(warehouse.now(), self.failed)
-        free = ~(self._asked | self._flying) & (self._chosen >= 0)
+        self.chosen = subject.route.choose(warehouse.now(), self.failed)
+        free = ~(self._asked | self._flying) & (self.chosen >= 0)
         self.needed = needed[free[needed]]
         self.around = np.union1d(self.needed, around[free[around]])
 
@@ -74,8 +75,24 @@ class Job:
         return np.concatenate(pieces) if pieces else _NONE
 
     def provider(self, row: int) -> Provider:
-        place: int = self._chosen[row]
+        place: int = self.chosen[row]
         return self.subject.route.providers[place]
+
+    def needed_of(self, provider: Provider) -> Rows:
+        """The needed sessions that are to be asked of the provider."""
+        return self._of(provider, self.needed)
+
+    def around_of(self, provider: Provider) -> Rows:
+        return self._of(provider, self.around)
+
+    def _of(self, provider: Provider, rows: Rows) -> Rows:
+        providers = self.subject.route.providers
+        mine: Rows = rows[self.chosen[rows] == providers.index(provider)] if provider in providers else _NONE
+        return mine
+
+    def ticker(self, provider: Provider, day: date) -> str:  # noqa: ARG002
+        """What the provider calls the instrument on a day."""
+        return self.task.instrument.symbol
 
     def order(self) -> tuple[int, int, int]:
         """Jobs with the smallest go first: what costs no requests, then the newest sessions of all."""
@@ -88,13 +105,13 @@ class Job:
         base, sessions = self.task.chain.base, self.subject.sessions
         page = self.provider(int(self.needed[-1])).page_rows(base)
         if page is None:
-            rows = self.needed[self._chosen[self.needed] == self._chosen[self.needed[0]]]
+            rows = self.needed_of(self.provider(int(self.needed[0])))
             first = sessions.session[rows[0]].astype(object)
             after = np.datetime64(day_after_chunk(first, CHUNK_MONTHS[base]), "D")
             rows = consecutive(rows[sessions.session[rows] < after])[0]
         else:
             newest = int(self.needed[-1])
-            mine = self.around[self._chosen[self.around] == self._chosen[newest]]
+            mine = self.around_of(self.provider(newest))
             most = page * max(1, LEAST_ROWS // page)
             cut = spans(mine, rows_per_session(sessions, base, self._seen), most)
             rows = next(span for span in cut if span[0] <= newest)
@@ -127,6 +144,11 @@ class Job:
         stamps = np.concatenate([fetched.validated.bars.ts for fetched in answers.fetched])
         days = len(np.unique(self.subject.sessions.row_of(stamps)))
         self._seen = len(stamps) / days if days else None
+
+    def give_up(self, rows: Rows, failure: ProviderError) -> None:
+        """Sessions that cannot be had now: not asked again by this run, and told with the reason."""
+        self._asked[rows] = True
+        self._notes += [(int(row), int(row), str(failure)) for row in rows]
 
     def finished(self, warehouse: Warehouse) -> Iterator[PartitionOutcome]:
         """The outcomes of partitions that wait for nothing any more, each once."""

@@ -54,7 +54,7 @@ def check_providers(settings: Settings, shared: dict[str, SharedBudget], now: da
     """Begin to ask all of them at once; the function returned waits for the answers, ten seconds or so."""
     begun = time.monotonic()
     answers = []
-    for name, budget in shared.items():
+    for budget in shared.values():
         deadline = begun + _DEADLINE + min(_MOST_WAIT, budget.budget.expected_wait("nightly"))
         answers.append((budget, _started(partial(_checked, settings, budget, now)), deadline))
     return lambda: [_received(*answer) for answer in answers]
@@ -124,11 +124,12 @@ def _refused(name: str, error: ProviderError) -> Check:
 def _polygon(settings: Settings, shared: SharedBudget, now: datetime) -> Check:
     """The newest days, and the whole archive where it is not known yet how far the plan reaches."""
     key = settings.polygon_api_key or SecretStr("")
-    provider = PolygonProvider(key, shared.base_url, budget=shared.budget, limits=shared.limits)
+    provider = PolygonProvider(key, shared.base_url, budget=shared.budget, limits=shared.limits, now=lambda: now)
     sessions = load_sessions(_STOCK.calendar, horizon(now.date()))
     newest = _newest_due(provider, sessions, now)
-    known = shared.limits.recall("stocks earliest")
-    first = _day(sessions, newest - 5) if known is not None else _ARCHIVE_START
+    learned = provider.served(_STOCK, "1d", sessions)
+    known = learned.window is not None and learned.window.start > sessions.day_start[0]
+    first = _day(sessions, newest - 5) if known else _ARCHIVE_START
     days = f"{first}/{_day(sessions, newest)}"
     target = f"/v2/aggs/ticker/{_STOCK.symbol}/range/1/day/{days}?adjusted=false&sort=asc&limit=50000"
     http = Http("polygon", shared.base_url, key, shared.budget, priority="nightly", patience=_QUICK)
@@ -137,10 +138,9 @@ def _polygon(settings: Settings, shared: SharedBudget, now: datetime) -> Check:
     except BeyondPlan:
         return _good(shared, "the key is accepted", "how far back the plan reaches is found out by the first backfill")
     served = [_day(sessions, row) for row in sorted(set(sessions.row_of(np.sort(page.bars.ts)).tolist()) - {-1})]
-    if not served or page.next_target is None and served[-1] < _day(sessions, newest):
+    if not served or (page.next_target is None and served[-1] < _day(sessions, newest)):
         return _late(shared, served, _day(sessions, newest))
-    remembered = provider.served(_STOCK, "1d", sessions)
-    oldest = remembered.reason if known is not None else f"from {served[0]}"
+    oldest = learned.reason if known else f"from {served[0]}"
     return _good(shared, "the key is accepted", f"stocks {oldest} to {served[-1]}")
 
 

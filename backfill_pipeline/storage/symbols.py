@@ -119,6 +119,20 @@ def unlock(conn: Connection, symbol_id: int, timeframe: Base) -> None:
 
 
 @contextmanager
+def market_lock(conn: Connection, market: str) -> Iterator[None]:
+    """Nobody else asks for this market's days meanwhile. To be taken with no other lock held."""
+    with conn, conn.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(4, hashtext(%s))", (market,))
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.rollback()
+            with conn, conn.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(4, hashtext(%s))", (market,))
+
+
+@contextmanager
 def symbol_lock(conn: Connection, symbol_id: int, timeframe: Base) -> Iterator[None]:
     """Nobody else works on this symbol and chain meanwhile. The server frees it when the client dies.
 

@@ -209,16 +209,6 @@ def test_a_plan_without_today_is_learned_and_today_waits(standin: StandIn) -> No
     assert standin.requests == []
 
 
-def test_lifetimes_come_from_the_reference(standin: StandIn) -> None:
-    standin.market.list_from("GONE", date(2004, 8, 19), date(2014, 4, 2))
-    standin.market.unknown("NOPE")
-    of = provider(standin)
-    assert of.lifetime("GONE") == Lifetime(date(2004, 8, 19), date(2014, 4, 2))
-    assert of.lifetime("NOPE") is None
-    standin.fault("500", times=None)
-    assert of.lifetime("GONE") is None
-
-
 def test_a_grouped_day_is_keyed_by_the_date_asked_and_not_by_its_rows(standin: StandIn) -> None:
     standin.market.fillers = 500
     days = provider(standin).fetch_grouped(date(2026, 7, 31), XNYS)

@@ -46,7 +46,7 @@ def test_a_lifetime_comes_with_the_id_that_stays_when_the_ticker_changes(standin
 
 def test_names_are_asked_by_the_id(standin: StandIn) -> None:
     assert sorted(provider(standin).ticker_changes(figi("FB"))) == [(LISTED, "FB"), (ON, "META")]
-    assert paths(standin) == [f"/vX/reference/tickers/{figi('FB')}/events"]
+    assert paths(standin) == [f"/vX/reference/tickers/{figi('FB')}/events?types=ticker_change"]
 
 
 def test_what_the_reference_does_not_have_is_unknown_and_asked_once(standin: StandIn) -> None:

@@ -1,0 +1,111 @@
+"""One run's jobs side by side: several requests under way, one symbol after the other written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+
+from backfill_pipeline.providers.errors import ProviderStopped, Unreachable
+from backfill_pipeline.storage.symbols import lock, try_lock, unlock
+
+from .fetching import Answers, Fetching, Unit, ask, at_once
+from .job import Job
+from .outcomes import PartitionOutcome
+from .task import Task
+from .warehouse import Warehouse
+from .window import Work, write_answers
+
+Done = tuple[Task, PartitionOutcome]
+
+
+def _ask(job: Job, unit: Unit, now: datetime) -> tuple[Job, Answers]:
+    return job, ask(unit, now)
+
+
+class Run:
+    """All jobs of a run that ask. A symbol is locked while one of its units is under way, and no longer."""
+
+    def __init__(self, warehouse: Warehouse, jobs: Sequence[Job], work: Work) -> None:
+        self.warehouse = warehouse
+        self.jobs = [job for job in jobs if len(job.needed)]
+        self.work = work
+        self._flying: list[Job] = []
+        self.heard: set[str] = set()
+        self._ready: list[Done] = []
+
+    def through(self) -> Iterator[Done]:
+        """Ask, write, tell; until no job needs anything more."""
+        newest = (job.provider(int(job.needed[-1])) for job in self.jobs if len(job.needed))
+        most = max((at_once(provider) for provider in {p.name: p for p in newest}.values()), default=1)
+        fetching: Fetching[tuple[Job, Answers]] = Fetching(most)
+        while True:
+            # One question first: a wrong key or a dead network is not to be met eight times.
+            while fetching.flying < (fetching.most if self.heard else 1) and (job := self._next()) is not None:
+                fetching.start(partial(_ask, job, job.unit(), self.warehouse.now()))
+            yield from self.told()
+            if not fetching.flying:
+                return
+            self._take(*fetching.next())
+            yield from self.told()
+
+    def release(self) -> None:
+        """Give back the locks of what is still under way: the run was stopped."""
+        while self._flying:
+            self.unlock(self._flying[-1])
+
+    def _next(self) -> Job | None:
+        """A locked job with something to ask, or None: nothing is left, or others are at it."""
+        candidates = sorted((job for job in self.jobs if len(job.needed)), key=Job.order)
+        for job in candidates:
+            if self.lock(job, wait=False) and self._is_open(job):
+                return job
+        if not self._flying:
+            for job in candidates:
+                if len(job.needed) and self.lock(job, wait=True) and self._is_open(job):
+                    return job
+        return None
+
+    def _is_open(self, job: Job) -> bool:
+        """Whether a locked job still needs anything; if not, it is unlocked and told."""
+        job.refresh(self.warehouse)
+        if len(job.needed):
+            return True
+        self.unlock(job)
+        self.tell(job)
+        return False
+
+    def lock(self, job: Job, *, wait: bool) -> bool:
+        of = self.warehouse.conn, job.task.instrument.symbol_id, job.task.chain.base
+        if wait:
+            lock(*of)
+        elif not try_lock(*of):
+            return False
+        self._flying.append(job)
+        return True
+
+    def unlock(self, job: Job) -> None:
+        self._flying.remove(job)
+        unlock(self.warehouse.conn, job.task.instrument.symbol_id, job.task.chain.base)
+
+    def _take(self, job: Job, answers: Answers) -> None:
+        failure, name = answers.failure, answers.unit.provider.name
+        if failure is None:
+            self.heard.add(name)
+        write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
+        self.work.asked += 1
+        job.take(answers)
+        job.refresh(self.warehouse)
+        self.unlock(job)
+        if isinstance(failure, ProviderStopped) and not len(job.needed):
+            raise failure
+        if isinstance(failure, Unreachable) and name not in self.heard:
+            raise failure
+        self.tell(job)
+
+    def tell(self, job: Job) -> None:
+        self._ready += [(job.task, outcome) for outcome in job.finished(self.warehouse)]
+
+    def told(self) -> Iterator[Done]:
+        while self._ready:
+            yield self._ready.pop(0)
