@@ -185,6 +185,30 @@ def test_a_close_comes_from_the_minutes_where_no_day_is_stored(payment: Site) ->
 
 
 @pytest.mark.parametrize(
+    ("day", "close"),
+    [
+        pytest.param("2026-07-29", 300.0, id="the official close of the last session before"),
+        pytest.param("2026-07-28", None, id="a later session's minutes are nearer than an older day"),
+    ],
+)
+def test_the_newest_session_before_gives_the_close_and_its_day_before_its_minutes(
+    payment: Site, day: str, close: float | None
+) -> None:
+    add_dividend(payment, date(2026, 7, 30), 3.0)
+    raw = read_bars("AAPL", "1m", "2026-07-29", "2026-07-29", url=payment.url)
+    payment.query(
+        "INSERT INTO bars SELECT symbol_id, '1d', %s::timestamp AT TIME ZONE 'America/New_York', %s, 'regular',"
+        " 300, 300, 300, 300, 1, NULL, NULL, true, 'told' FROM symbols WHERE symbol = 'AAPL'",
+        day,
+        day,
+    )
+    made = read_bars("AAPL", "1m", "2026-07-29", "2026-07-29", adjust="all", as_of="2026-07-30", url=payment.url)
+    payment.query("DELETE FROM bars WHERE provider = 'told'")
+    factor = 1 - 3 / (close or raw["close"].iloc[-1])
+    assert (made["close"] / raw["close"]).tolist() == pytest.approx([factor] * len(raw), rel=1e-12)
+
+
+@pytest.mark.parametrize(
     ("day", "cash", "currency", "words"),
     [
         pytest.param(

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from dotenv import dotenv_values
@@ -44,6 +45,9 @@ from .common import (
     print_json,
     settings_of_folder,
 )
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 _STYLES = {"ok": None, "warning": "yellow", "problem": "red"}
 # Loads the definitions as Dagster's own processes do. It takes some three seconds.
@@ -93,14 +97,20 @@ def _checks() -> Iterator[Check]:
         return
     loading = _start_loading(environment)
     with closing(OwnConnection(environment.databases.market_url)) as own:
-        answers = check_providers(settings, shared_budgets(settings, own), utc_now())
+        try:
+            shared = shared_budgets(settings, own)
+        except ProviderStopped as error:
+            yield from_error("providers", error, "correct it in the environment or in the .env of this folder")
+            shared = {}
+        answers = check_providers(settings, shared, utc_now())
         yield from check_disks([environment.databases.home, environment.databases.home / "postgres" / "data"])
         yield from _check_database(environment)
         yield from answers()
-    if "files" in names or settings.files is not None:
-        yield check_files(settings.files)
+    if settings.files is not None:
+        yield check_files(settings.files, utc_now())
     yield _check_loading(loading)
-    yield _check_daemon(environment)
+    with dagster_instance(environment) as instance:
+        yield check_daemon(instance)
 
 
 def _check_settings(settings: Settings, names: tuple[str, ...]) -> Check:
@@ -148,10 +158,9 @@ def _check_loading(loading: subprocess.Popen[str]) -> Check:
     return Check("dagster", "problem", detail, "correct that; if it is no setting, install the package anew")
 
 
-def _check_daemon(environment: Environment) -> Check:
-    """Needed by schedules, sensors and what the UI launches; not by `backfill run`."""
-    with dagster_instance(environment) as instance:
-        daemons = instance.get_daemon_statuses()
+def check_daemon(instance: dg.DagsterInstance) -> Check:
+    """Schedules, sensors and what the UI launches need it; `backfill run` does not."""
+    daemons = instance.get_daemon_statuses()
     beats = [daemon.last_heartbeat for daemon in daemons.values() if daemon.last_heartbeat is not None]
     errors = [beat.errors[0].message.strip().splitlines()[0] for beat in beats if beat.errors]
     dead = sorted(name for name, daemon in daemons.items() if not daemon.healthy)

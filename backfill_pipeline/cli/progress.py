@@ -56,7 +56,7 @@ class Progress:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        with self._bar, _log_shown(quiet=self._quiet):
+        with self._bar, log_shown(quiet=self._quiet):
             yield
 
     def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
@@ -85,7 +85,7 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def _log_shown(*, quiet: bool) -> Iterator[None]:
+def log_shown(*, quiet: bool) -> Iterator[None]:
     """What the package logs meanwhile, such as waits for a request, is shown to the person who waits."""
     if quiet:
         yield

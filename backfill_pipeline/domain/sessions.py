@@ -237,7 +237,13 @@ def closed_day_names(sessions: Sessions, first: date, last: date) -> dict[date, 
     closed = np.setdiff1d(days, sessions.session[sessions.rows_between(first, last)]).astype(object).tolist()
     if not closed:
         return {}
-    holidays = _one_month(sessions.calendar).regular_holidays
-    named = {} if holidays is None else holidays.holidays(first, last, return_name=True).to_dict()
-    names = {stamp.date(): str(name) for stamp, name in named.items()}
+    names = _holiday_names(sessions.calendar, sessions.session[-1].astype(object))
     return {day: names.get(day, "weekend" if day.weekday() >= 5 else "closed") for day in closed}
+
+
+@lru_cache(maxsize=16)
+def _holiday_names(calendar: str, last: date) -> dict[date, str]:
+    """The named holidays of all years up to `last`: the rules cost 0.1 s to apply, to a month or to forty years."""
+    holidays = _one_month(calendar).regular_holidays
+    named = {} if holidays is None else holidays.holidays(FIRST_DAY, last, return_name=True).to_dict()
+    return {stamp.date(): str(name) for stamp, name in named.items()}

@@ -131,7 +131,7 @@ class PolygonProvider:
         return "stocks" if timeframe == "1d" and market_of(instrument) == "stocks" else None
 
     def fetch_market(self, request: MarketRequest, now: datetime) -> dict[str, Answer]:
-        """See MarketProvider. A session on which no stock has a bar is not believed: the market may have been closed."""
+        """See MarketProvider. A session on which no stock has a bar is not believed: it may have been a day off."""
         window = request.sessions.days_window(request.day, request.day)
         edge = self._plan.earliest("stocks", now)
         if edge is not None and request.day < edge:

@@ -35,9 +35,9 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
             continue
         job = Job(warehouse, task, place)
         with symbol_lock(warehouse.conn, task.instrument.symbol_id, task.chain.base):
-            job.settle(warehouse, work)
-        job.refresh(warehouse)
-        yield from ((task, outcome) for outcome in job.finished(warehouse))
+            job.settle(work)
+        job.refresh()
+        yield from ((task, outcome) for outcome in job.finished())
         jobs.append(job)
     run = Run(warehouse, jobs, work)
     try:

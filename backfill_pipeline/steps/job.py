@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 
 from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.domain.names import Piece, is_doubtful
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
+from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderError, ProviderStopped
+from backfill_pipeline.storage.names import tickers
+from backfill_pipeline.storage.symbols import get_instruments
 
 from .fetching import Answers, Unit, consecutive
+from .identity import look_up
 from .open_sessions import begun_rows, open_rows
 from .outcomes import PartitionOutcome, outcomes
 from .task import Task, note_served
@@ -37,6 +43,7 @@ class Job:
     def __init__(self, warehouse: Warehouse, task: Task, place: int) -> None:
         self.task = task
         self.place = place
+        self._warehouse = warehouse
         self.subject = warehouse.subject(task.instrument, task.chain)
         self.needed = self.around = _NONE
         self.chosen = _NONE
@@ -46,23 +53,26 @@ class Job:
         self._flying = np.zeros(len(self.subject.sessions), dtype=bool)
         self._seen: float | None = None
         self._notes: list[tuple[int, int, str]] = []
+        self._pieces: dict[str, list[Piece]] = {}
 
-    def settle(self, warehouse: Warehouse, work: Work) -> None:
+    def settle(self, work: Work) -> None:
         """What needs no answer. Under the symbol's lock."""
         subject = self.subject
-        with warehouse.conn:
-            begun = self._begun(warehouse)
-        settle(warehouse, subject, [day.astype(object) for day in subject.sessions.session[begun]], work)
+        with self._warehouse.conn:
+            begun = self._begun()
+        settle(self._warehouse, subject, [day.astype(object) for day in subject.sessions.session[begun]], work)
 
-    def refresh(self, warehouse: Warehouse) -> None:
+    def refresh(self) -> None:
         """Look again at what is open: others may have been at work. `needed`: the task's own sessions; `around`: with
         them, all that the symbol lacks, for a request brings more than one run asked for.
         """
+        warehouse = self._warehouse
         subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
+        self._pieces.clear()
         for mask in ("_asked", "_flying"):  # a calendar grows with the year
             setattr(self, mask, np.pad(getattr(self, mask), (0, len(subject.sessions) - len(getattr(self, mask)))))
         with warehouse.conn:
-            needed = open_rows(warehouse, subject, self._begun(warehouse), again=True)
+            needed = open_rows(warehouse, subject, self._begun(), again=True)
             around = open_rows(warehouse, subject, begun_rows(warehouse, subject), again=False)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
         self.chosen = subject.route.choose(warehouse.now(), self.failed)
@@ -70,8 +80,29 @@ class Job:
         self.needed = needed[free[needed]]
         self.around = np.union1d(self.needed, around[free[around]])
 
-    def _begun(self, warehouse: Warehouse) -> Rows:
-        pieces = [begun_rows(warehouse, self.subject, g[0].first, g[-1].last) for g in stretches(self.task.periods)]
+    def look_up(self, answers: Answers) -> list[str]:
+        """Where an answer lacks so many sessions that the instrument may be another, or gone: ask who it is. News, in
+        lines; where there is any, the answer is not to be used: the instrument is not what it was asked for.
+        """
+        unit = answers.unit
+        if answers.failure is not None:
+            return []
+        due = unit.subject.route.due_at()[unit.rows] <= to_micros(self._warehouse.now())
+        traded = unit.subject.sessions.row_of(np.concatenate([f.validated.bars.ts for f in answers.fetched]))
+        if not is_doubtful(np.isin(unit.rows[due], traded)):
+            return []
+        news = look_up(self._warehouse.conn, unit.provider, self.task.instrument, self._warehouse.now())
+        if news:
+            self._flying[unit.rows] = False
+            with self._warehouse.conn:
+                instrument = get_instruments(self._warehouse.conn, [self.task.instrument.symbol])
+            self.task = replace(self.task, instrument=instrument[self.task.instrument.symbol])
+        return news
+
+    def _begun(self) -> Rows:
+        pieces = [
+            begun_rows(self._warehouse, self.subject, g[0].first, g[-1].last) for g in stretches(self.task.periods)
+        ]
         return np.concatenate(pieces) if pieces else _NONE
 
     def provider(self, row: int) -> Provider:
@@ -90,9 +121,18 @@ class Job:
         mine: Rows = rows[self.chosen[rows] == providers.index(provider)] if provider in providers else _NONE
         return mine
 
-    def ticker(self, provider: Provider, day: date) -> str:  # noqa: ARG002
-        """What the provider calls the instrument on a day."""
-        return self.task.instrument.symbol
+    def ticker(self, provider: Provider, day: date) -> str | None:
+        """What the provider calls the instrument on a day; None: on that day the symbol was another's."""
+        pieces = self._called(provider)
+        return next((ticker for ticker, first, last in pieces if first <= day <= last), None)
+
+    def _called(self, provider: Provider) -> list[Piece]:
+        if provider.name not in self._pieces:
+            of, until = self.task.instrument, self.subject.sessions.session[-1].astype(object)
+            with self._warehouse.conn:
+                pieces = tickers(self._warehouse.conn, of.symbol_id, provider.name, FIRST_DAY, until, of.symbol)
+            self._pieces[provider.name] = pieces
+        return self._pieces[provider.name]
 
     def order(self) -> tuple[int, int, int]:
         """Jobs with the smallest go first: what costs no requests, then the newest sessions of all."""
@@ -122,8 +162,10 @@ class Job:
         self.needed = np.setdiff1d(self.needed, rows)
         self.around = np.setdiff1d(self.around, rows)
         sessions = self.subject.sessions
-        days = sessions.session[rows[0]].astype(object), sessions.session[rows[-1]].astype(object)
-        return Unit(self.subject, self.provider(int(rows[-1])), rows, ((self.task.instrument.symbol, *days),))
+        provider = self.provider(int(rows[-1]))
+        first, last = sessions.session[rows[0]].astype(object), sessions.session[rows[-1]].astype(object)
+        pieces = [(t, max(a, first), min(b, last)) for t, a, b in self._called(provider) if a <= last and b >= first]
+        return Unit(self.subject, provider, rows, tuple(pieces))
 
     def take(self, answers: Answers) -> None:
         """Note what came of a unit. Sessions that its provider will never serve may be asked of the next one, and what
@@ -150,7 +192,7 @@ class Job:
         self._asked[rows] = True
         self._notes += [(int(row), int(row), str(failure)) for row in rows]
 
-    def finished(self, warehouse: Warehouse) -> Iterator[PartitionOutcome]:
+    def finished(self) -> Iterator[PartitionOutcome]:
         """The outcomes of partitions that wait for nothing any more, each once."""
         sessions = self.subject.sessions
         is_open = self._flying.copy()
@@ -164,10 +206,10 @@ class Job:
         self._waiting = [period for period in self._waiting if period not in set(done)]
         if not done:
             return
-        self.subject = warehouse.subject(self.task.instrument, self.task.chain)
-        served = note_served(warehouse, self.subject)  # an answer may have told where the plan ends
+        self.subject = self._warehouse.subject(self.task.instrument, self.task.chain)
+        served = note_served(self._warehouse, self.subject)  # an answer may have told where the plan ends
         for group in stretches(done):
-            yield from outcomes(warehouse, self.subject, group, self._notes_on(group), served)
+            yield from outcomes(self._warehouse, self.subject, group, self._notes_on(group), served)
 
     def _notes_on(self, group: Sequence[Period]) -> list[str]:
         rows = self.subject.sessions.rows_between(group[0].first, group[-1].last + timedelta(days=1))

@@ -122,6 +122,6 @@ def answers_for(job: Job, market: Market, days: Sequence[MarketDay]) -> Answers 
     pieces = []
     for day in good:
         ticker = job.ticker(market.provider, sessions.session[day.row].astype(object))
-        if ticker in day.answers:
+        if ticker is not None and ticker in day.answers:
             pieces.append(day.answers[ticker])
     return Answers(unit, believe(unit, pieces, None, good[0].fetched_at), None)

@@ -36,7 +36,7 @@ class MarketRun:
         now = warehouse.now()
         with market_lock(warehouse.conn, market.key):
             for job in self._run.jobs:
-                job.refresh(warehouse)
+                job.refresh()
             sessions = warehouse.sessions(market.calendar)
             due = np.flatnonzero(market.provider.settle.due_at(sessions) <= to_micros(now))
             batches = days_to_ask(market, self._run.jobs, due)
@@ -77,7 +77,7 @@ class MarketRun:
             elif isinstance(failure, ProviderStopped):
                 for job in self._run.jobs:
                     job.failed.add(self._market.provider.name)
-                    job.refresh(self._run.warehouse)
+                    job.refresh()
                 if not any(len(job.needed) for job in self._run.jobs):
                     raise failure
             elif not isinstance(failure, NeverServed):
@@ -88,15 +88,15 @@ class MarketRun:
         if not self._concerns(job):
             return
         self._run.lock(job, wait=True)
-        job.refresh(self._run.warehouse)
+        job.refresh()
         answers = answers_for(job, self._market, found)
         if answers is not None:
             write_answers(self._run.warehouse, job.subject, answers.fetched, self._run.work)
             job.take(answers)
-            job.refresh(self._run.warehouse)
+            job.refresh()
         self._run.unlock(job)
         self._run.tell(job)
 
 
 def _tickers(provider: MarketProvider, jobs: Sequence[Job], day: date) -> frozenset[str]:
-    return frozenset(job.ticker(provider, day) for job in jobs)
+    return frozenset(ticker for job in jobs if (ticker := job.ticker(provider, day)) is not None)

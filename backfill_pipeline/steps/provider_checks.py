@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from backfill_pipeline.providers.errors import (
     RateLimited,
     Unreachable,
 )
+from backfill_pipeline.providers.files import FilesProvider
 from backfill_pipeline.providers.http import Http, Patience
 from backfill_pipeline.providers.polygon import PolygonProvider
 from backfill_pipeline.providers.polygon_decode import read_page
@@ -52,6 +54,9 @@ _VARIABLES = {"polygon": "POLYGON_BASE_URL", "tradier": "TRADIER_BASE_URL", "bin
 
 def check_providers(settings: Settings, shared: dict[str, SharedBudget], now: datetime) -> Callable[[], list[Check]]:
     """Begin to ask all of them at once; the function returned waits for the answers, ten seconds or so."""
+    for instrument in (_STOCK, _PAIR):
+        # Before the threads, which would undo each other's silencing of warnings that making a calendar brings.
+        load_sessions(instrument.calendar, horizon(now.date()))
     begun = time.monotonic()
     answers = []
     for budget in shared.values():
@@ -60,21 +65,18 @@ def check_providers(settings: Settings, shared: dict[str, SharedBudget], now: da
     return lambda: [_received(*answer) for answer in answers]
 
 
-def check_files(folder: Path | None) -> Check:
-    """The folder of flat files: whether it is there, and its first and last day."""
-    if folder is None or not folder.is_dir():
-        return Check(
-            "files", "problem", f"the folder {folder or 'of flat files'} does not exist", "correct BACKFILL_FILES"
-        )
-    found = []
-    for kind in ("minute", "day"):
-        days = sorted(file.name[:10] for file in folder.glob(f"us_stocks_sip/{kind}_aggs_v1/*/*/*.csv.gz"))
-        if days:
-            found.append(f"{kind} files {days[0]} to {days[-1]} ({len(days):,})")
-    if not found:
+def check_files(folder: Path, now: datetime) -> Check:
+    """The folder of flat files: whether it can be read, and its first and last day."""
+    if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        return Check("files", "problem", f"{folder} is no folder that can be read", "correct BACKFILL_FILES")
+    provider, sessions = FilesProvider(folder), load_sessions(_STOCK.calendar, horizon(now.date()))
+    kinds: tuple[Base, ...] = ("1m", "1d")
+    served = [provider.served(_STOCK, timeframe, sessions) for timeframe in kinds]
+    detail = f"{folder}: {'; '.join(kind.reason.removeprefix('files has ') for kind in served)}"
+    if all(kind.window is None for kind in served):
         step = "put files there as us_stocks_sip/day_aggs_v1/2024/03/2024-03-08.csv.gz"
-        return Check("files", "problem", f"{folder} holds no flat files", step)
-    return Check("files", "ok", f"{folder}: {', '.join(found)}")
+        return Check("files", "problem", detail, step)
+    return Check("files", "ok", detail)
 
 
 def _started(work: Callable[[], Check]) -> SimpleQueue[Check]:

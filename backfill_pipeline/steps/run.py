@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -15,6 +16,8 @@ from .outcomes import PartitionOutcome
 from .task import Task
 from .warehouse import Warehouse
 from .window import Work, write_answers
+
+logger = logging.getLogger(__name__)
 
 Done = tuple[Task, PartitionOutcome]
 
@@ -68,7 +71,7 @@ class Run:
 
     def _is_open(self, job: Job) -> bool:
         """Whether a locked job still needs anything; if not, it is unlocked and told."""
-        job.refresh(self.warehouse)
+        job.refresh()
         if len(job.needed):
             return True
         self.unlock(job)
@@ -92,10 +95,14 @@ class Run:
         failure, name = answers.failure, answers.unit.provider.name
         if failure is None:
             self.heard.add(name)
-        write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
         self.work.asked += 1
-        job.take(answers)
-        job.refresh(self.warehouse)
+        news = job.look_up(answers)
+        for line in news:
+            logger.warning(line)
+        if not news:
+            write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
+            job.take(answers)
+        job.refresh()
         self.unlock(job)
         if isinstance(failure, ProviderStopped) and not len(job.needed):
             raise failure
@@ -104,7 +111,7 @@ class Run:
         self.tell(job)
 
     def tell(self, job: Job) -> None:
-        self._ready += [(job.task, outcome) for outcome in job.finished(self.warehouse)]
+        self._ready += [(job.task, outcome) for outcome in job.finished()]
 
     def told(self) -> Iterator[Done]:
         while self._ready:

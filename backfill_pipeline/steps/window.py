@@ -22,6 +22,7 @@ from backfill_pipeline.storage.status import read_status, write_status
 from .derive import by_provider, derive_features, derive_intraday, derive_weeks, with_whole
 from .fetching import Fetched
 from .ingest import explain_unlisted, ingest, inside
+from .split_features import refresh_stale
 from .warehouse import Subject, Warehouse
 
 
@@ -46,13 +47,16 @@ def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetc
 
 
 def settle(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: Work) -> None:
-    """What follows without any answer: the wanted sessions `begun` that the lifetime explains, and whole weeks."""
+    """What follows without any answer: the wanted sessions `begun` that the lifetime explains, whole weeks, and features
+    that a new split has changed.
+    """
     with warehouse.conn:
         unlisted = explain_unlisted(warehouse, subject, begun)
         write_status(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, unlisted, warehouse.now())
         changes: dict[Timeframe, Changes] = {}
         _weeks(warehouse, subject, begun, changes)
         _follow(warehouse, subject, changes, work)
+        work.features += refresh_stale(warehouse, subject)
 
 
 def rederive(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: Work) -> None:

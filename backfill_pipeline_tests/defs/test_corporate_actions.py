@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from backfill_pipeline.definitions import build_definitions
 from backfill_pipeline.providers.budget import NoBudget, OwnMemory, fingerprint
 from backfill_pipeline.providers.http import Http, Patience
 from backfill_pipeline.providers.polygon import PolygonProvider
@@ -25,6 +26,16 @@ ASSET = dg.AssetKey("corporate_actions")
 QUICK = Patience(tries=2, backoff=0.001)
 
 
+class Polygon(PolygonProvider):
+    """The stand-in's provider, with its events."""
+
+    def __init__(self, standin: StandIn) -> None:
+        key = SecretStr(standin.key)
+        super().__init__(key, standin.url, budget=NoBudget(), limits=OwnMemory(), patience=QUICK)
+        http = Http("polygon", standin.url, key, NoBudget(), patience=QUICK)
+        self.events = PolygonEvents(http, OwnMemory(), fingerprint(key), now=lambda: NOW)
+
+
 @pytest.fixture
 def standin() -> Iterator[StandIn]:
     with StandIn(now=NOW) as running:
@@ -33,11 +44,7 @@ def standin() -> Iterator[StandIn]:
 
 @pytest.fixture
 def desk(server: EmbeddedServer, standin: StandIn, tmp_path: Path) -> Iterator[Site]:
-    key = SecretStr(standin.key)
-    provider = PolygonProvider(key, standin.url, budget=NoBudget(), limits=OwnMemory(), patience=QUICK)
-    http = Http("polygon", standin.url, key, NoBudget(), patience=QUICK)
-    provider.events = PolygonEvents(http, OwnMemory(), fingerprint(key), now=lambda: NOW)
-    with site(server, tmp_path, provider, NOW) as made:
+    with site(server, tmp_path, Polygon(standin), NOW) as made:
         yield made
 
 
@@ -65,9 +72,8 @@ def test_a_run_after_a_backfill_accepts_the_split_and_tells_what_is_suspicious(d
     assert "where 2:1 makes 0.5; no session near it shows one (polygon)" in suspicious
     assert "not in the plan" in str(told["notes"])
     assert desk.query(
-        "SELECT close = c.unadjusted * 0.25 FROM bars_adjusted AS a JOIN (SELECT ts, close AS unadjusted FROM market_data"
-        " WHERE symbol = 'AAPL' AND timeframe = '1d') AS c USING (ts)"
-        " WHERE symbol = 'AAPL' AND timeframe = '1d' AND session = '2024-05-13'"
+        "SELECT a.close = b.close * 0.25 FROM bars_adjusted AS a JOIN market_data AS b USING (symbol, timeframe, ts)"
+        " WHERE symbol = 'AAPL' AND timeframe = '1d' AND a.session = '2024-05-13'"
     ) == [(True,)]
 
 
@@ -98,8 +104,6 @@ def test_a_provider_without_events_succeeds_and_says_so(server: EmbeddedServer, 
 
 
 def test_the_asset_stands_alone(desk: Site) -> None:
-    from backfill_pipeline.definitions import build_definitions
-
     graph = build_definitions(desk.pipeline).resolve_asset_graph()
     node = graph.get(ASSET)
     assert (node.parent_keys, node.child_keys, node.partitions_def, node.group_name) == (set(), set(), None, "events")

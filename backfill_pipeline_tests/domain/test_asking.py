@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,6 @@ def test_every_needed_day_is_asked_now_or_was_and_stretches_never_touch(
         for day in (since, date(2022, 3, 1), date(2023, 3, 1), TODAY, date(2025, 1, 1)):
             settled = known is not None and known.since <= day < known.on - OVERLAP
             assert day < since or settled or any(day in days for days in stretches)
-    for earlier, later in zip(stretches, stretches[1:], strict=False):
+    for earlier, later in pairwise(stretches):
         assert earlier.end is not None
         assert earlier.end < later.first

@@ -94,6 +94,7 @@ FIVE_LATER = [Split(date(2024, 7, 1), 5.0)]
             id="a real split, adjusted for the next",
         ),
         pytest.param([50.0], (date(2024, 5, 31), 100.0), FIVE_LATER, None, id="a crash by half"),
+        pytest.param([22.5], (date(2024, 5, 31), 100.0), FIVE_LATER, None, id="a crash by 77.5 %"),
         pytest.param([500.0], (date(2024, 5, 31), 100.0), FIVE_LATER, None, id="upwards"),
         pytest.param([20.0], (date(2024, 1, 31), 100.0), FIVE_LATER, None, id="after months"),
     ],

@@ -63,7 +63,7 @@ def alike(left: Bars, right: Bars) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("page_rows", "asked"), [(1000, 5), (999, 5), (960, 5), (1440, 5), (4320, 5), (7, 618), (10_000, 5)]
+    ("page_rows", "asked"), [(1000, 5), (999, 5), (960, 5), (1440, 5), (4320, 5), (61, 71), (10_000, 5)]
 )
 def test_any_size_of_page_gives_the_same_bars(standin: StandIn, page_rows: int, asked: int) -> None:
     """Above 1,000 the server sends fewer rows than it is asked for, and says nothing."""
@@ -95,14 +95,14 @@ def test_a_page_is_asked_in_milliseconds_with_both_ends_included(standin: StandI
     ]
 
 
-def test_years_of_days_are_a_few_requests(standin: StandIn) -> None:
-    request = asking(date(2023, 8, 1), date(2026, 7, 31), "1d", PAIR)
-    heard = hear(binance(standin), request)
+def test_days_come_in_pages_too(standin: StandIn) -> None:
+    request = asking(date(2026, 1, 1), date(2026, 7, 31), "1d", PAIR)
+    heard = hear(binance(standin, page_rows=100), request)
     assert alike(heard.raw, truth(standin, request))
-    assert len(heard.raw) == 1096
+    assert len(heard.raw) == 212
     assert heard.answered == [request.window]
     assert heard.refused == ()
-    assert len(standin.requests) == 2
+    assert len(standin.requests) == 3
 
 
 @pytest.mark.parametrize(

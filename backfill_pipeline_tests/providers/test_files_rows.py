@@ -22,7 +22,7 @@ DAY = XNYS.days_window(FIRST, FIRST)
 TICKERS = ("1e5", "A", "AA", "AAPL", "B", "NA", "TRUE")
 
 
-def lines_of(seed: int, count: int = 500) -> list[str]:
+def lines_of(seed: int, count: int = 150) -> list[str]:
     """Rows of a day as different programs write numbers: 1, 1.5, 1e+06, 0.1 + 0.2; now and then without a count."""
     rng = random.Random(seed)
     lines = []
@@ -43,7 +43,7 @@ def write(path: Path, lines: list[str], *, end: str = "\n", newline: str = "\n")
 @pytest.mark.parametrize("order", ["sorted", "as they come"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["unix", "windows"])
 @pytest.mark.parametrize("end", ["\n", ""], ids=["with", "without"])
-@pytest.mark.parametrize("piece", [17, 64, 1000, 4 << 20])
+@pytest.mark.parametrize("piece", [17, 1000, 4 << 20])
 def test_any_piece_and_any_order_give_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, end: str, newline: str, order: str
 ) -> None:
@@ -80,5 +80,5 @@ def test_a_day_of_a_million_rows_takes_a_few_pieces_of_memory(tmp_path: Path) ->
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(found["A"]) == 1
-    assert len(block) * 1000 > 35 << 20
-    assert peak < 20 << 20
+    assert len(block) * 1000 > 30 << 20
+    assert peak < 16 << 20

@@ -1,4 +1,4 @@
-"""Corporate actions against the stand-in and a real database: one place where symbols are followed and runs are made."""
+"""Corporate actions against the stand-in and a real database: where symbols are followed and runs are made."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from backfill_pipeline_tests.storage.stored import migrated, rows
 
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
 SINCE = date(2024, 1, 2)
+# A Tuesday, and three weeks around it.
+EX = date(2024, 5, 14)
+FIRST, LAST = date(2024, 5, 6), date(2024, 5, 24)
 XNYS = load_sessions("XNYS", date(2026, 12, 31))
 TABLES = ("splits", "dividends", "earnings", "features_stale")
 
@@ -115,7 +118,7 @@ class Office:
     def stale(self) -> list[tuple[object, ...]]:
         return self.query(
             "SELECT symbol, timeframe::text, since::text FROM features_stale JOIN symbols USING (symbol_id)"
-            " ORDER BY symbol, timeframe"
+            " ORDER BY 1, 2"
         )
 
 
@@ -123,3 +126,10 @@ class Office:
 def office(url: str, standin: StandIn) -> Iterator[Office]:
     with migrated(url) as conn:
         yield Office(conn, standin, OwnMemory())
+
+
+def followed(desk: Office, *symbols: str, base: Base = "1d") -> None:
+    """Follow symbols, with the bars of three weeks around EX."""
+    desk.follow(*symbols, base=base)
+    for symbol in symbols:
+        desk.store(symbol, FIRST, LAST, base)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from psycopg2 import errors
 
 from backfill_pipeline.domain.adjust import Dividend, Split
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.events import clear_stale, read_dividends, read_splits, stale_since
+from backfill_pipeline.storage.symbols import lock
 from backfill_pipeline_tests.standin import StandIn
-from backfill_pipeline_tests.steps.happenings import NOW, Office, office
-
-EX = date(2024, 5, 14)
-FIRST, LAST = date(2024, 5, 6), date(2024, 5, 24)
+from backfill_pipeline_tests.steps.happenings import EX, FIRST, LAST, NOW, Office, followed, office
 
 
 @pytest.fixture
@@ -28,13 +29,6 @@ def desk(database_url: str, standin: StandIn) -> Iterator[Office]:
         yield made
 
 
-def followed(desk: Office, *symbols: str, base: str = "1d") -> None:
-    """Followed, with three weeks of bars around EX."""
-    desk.follow(*symbols, base=base)  # type: ignore[arg-type]  # a base
-    for symbol in symbols:
-        desk.store(symbol, FIRST, LAST, base)  # type: ignore[arg-type]
-
-
 def test_a_real_split_is_accepted_and_features_from_its_ex_date_are_stale(desk: Office, standin: StandIn) -> None:
     standin.market.split("AAPL", EX, 1, 4)
     standin.market.split("ELSE", EX, 1, 10)  # of a symbol that nobody follows
@@ -45,14 +39,14 @@ def test_a_real_split_is_accepted_and_features_from_its_ex_date_are_stale(desk: 
     assert desk.splits() == [("AAPL", "2024-05-14", "4:1", True)]
     assert read_splits(desk.conn, desk.id("AAPL")) == [Split(EX, 4.0)]
     assert done.changed == {desk.id("AAPL"): EX}
-    assert desk.stale() == [("AAPL", "1m", "2024-05-14"), ("AAPL", "1d", "2024-05-14")]
+    assert desk.stale() == [("AAPL", "1d", "2024-05-14"), ("AAPL", "1m", "2024-05-14")]
     assert "a factor of 0.2" in desk.reason()
 
 
 @pytest.mark.parametrize("base", ["1d", "1m"])
 @pytest.mark.parametrize("moved", [None, date(2024, 5, 16)])
 def test_a_split_that_prices_do_not_show_is_kept_and_not_used(
-    desk: Office, standin: StandIn, base: str, moved: date | None
+    desk: Office, standin: StandIn, base: Base, moved: date | None
 ) -> None:
     standin.market.split("AAPL", EX, 1, 4, phantom=True)
     if moved:
@@ -237,86 +231,30 @@ def test_a_corrected_ex_date_moves_the_split(desk: Office, standin: StandIn) -> 
     assert desk.splits() == [("AAPL", "2024-05-13", "4:1", False), ("AAPL", "2024-05-14", "4:1", True)]
 
 
-def test_a_hundred_symbols_cost_no_more_requests_than_one(desk: Office, standin: StandIn) -> None:
-    symbols = [f"S{number:03d}" for number in range(100)]
-    for symbol in symbols:
-        standin.market.split(symbol, EX, 20, 21)
-    desk.follow(*symbols)
-
-    done = desk.run()
-
-    assert len(desk.splits()) == 100
-    assert len(standin.requests) == 3  # splits, dividends, and earnings that the plan lacks
-    assert done.requests == 2
-    assert not any("ticker" in seen.path for seen in standin.requests)
-
-
-def test_older_days_and_new_symbols_are_asked_and_the_rest_is_not_again(desk: Office, standin: StandIn) -> None:
-    standin.market.split("AAPL", date(2020, 8, 31), 20, 21)
-    standin.market.split("MSFT", date(2024, 2, 1), 20, 21)
-    desk.follow("AAPL")
-    desk.run()
-    assert desk.splits() == []
-
-    desk.run(NOW + timedelta(days=1))
-    desk.follow("AAPL", since=date(2019, 1, 2))
-    desk.follow("MSFT", since=date(2024, 1, 2))
-    standin.reset()
-    desk.run(NOW + timedelta(days=1))
-
-    assert [row[0] for row in desk.splits()] == ["AAPL", "MSFT"]
-    asked = [seen.path.partition("?")[2].partition("&sort")[0] for seen in standin.requests if "splits" in seen.path]
-    # Nothing lies between the two days that the new symbol and the old one want, so it is one list.
-    assert asked == ["execution_date.gte=2019-01-02"]
-
-    standin.reset()
-    desk.run(NOW + timedelta(days=2))
-    asked = [seen.path.partition("?")[2].partition("&sort")[0] for seen in standin.requests if "splits" in seen.path]
-    assert asked == ["execution_date.gte=2024-04-30"]
-
-
-def test_a_kind_that_cannot_be_asked_stops_no_other_and_is_asked_in_full_next_time(
-    desk: Office, standin: StandIn
-) -> None:
-    standin.market.split("AAPL", EX, 1, 4)
-    standin.market.dividend("AAPL", EX, 0.5)
-    followed(desk, "AAPL")
-    standin.fault("403_entitled", path="/stocks/v1/splits")
-
-    done = desk.run()
-
-    assert len(done.failures) == 1
-    assert done.failures[0].startswith("polygon: splits from 2024-01-02 on: not in the plan")
-    assert (desk.splits(), len(read_dividends(desk.conn, desk.id("AAPL")))) == ([], 1)
-    assert desk.run().failures == []
-    assert desk.splits() == [("AAPL", "2024-05-14", "4:1", True)]
-
-
-def test_an_event_belongs_to_whoever_had_the_ticker_that_day(desk: Office, standin: StandIn) -> None:
-    standin.market.rename("FB", "META", date(2024, 4, 1))
-    standin.market.dividend("FB", date(2024, 3, 1), 0.5)
-    standin.market.dividend("FB", EX, 0.5)
-    desk.follow("META")
-    desk.query(
-        "INSERT INTO symbol_names (symbol_id, provider, ticker, valid_from, valid_to, by_hand) VALUES"
-        " (%s, '*', 'FB', '-infinity', '2024-03-31', true), (%s, '*', 'META', '2024-04-01', NULL, true)",
-        *[desk.id("META")] * 2,
-    )
-    desk.run()
-    assert [one.ex_date for one in read_dividends(desk.conn, desk.id("META"))] == [date(2024, 3, 1), EX]
-
-
-def test_nobody_followed_costs_nothing(desk: Office, standin: StandIn) -> None:
-    assert desk.run().notes == ["no stock is followed"]
-    assert standin.requests == []
-
-
 def test_the_mark_is_each_chain_s_own_and_keeps_the_earliest_day(desk: Office, standin: StandIn) -> None:
     standin.market.split("AAPL", EX, 1, 4)
     followed(desk, "AAPL")
     desk.run()
     standin.market.split("AAPL", date(2024, 5, 20), 20, 21)
     desk.run()
-    assert desk.stale() == [("AAPL", "1m", "2024-05-14"), ("AAPL", "1d", "2024-05-14")]
+    assert desk.stale() == [("AAPL", "1d", "2024-05-14"), ("AAPL", "1m", "2024-05-14")]
     clear_stale(desk.conn, desk.id("AAPL"), "1d")
     assert desk.stale() == [("AAPL", "1m", "2024-05-14")]
+
+
+def test_splits_do_not_change_while_somebody_computes_with_them(
+    desk: Office, standin: StandIn, database_url: str
+) -> None:
+    standin.market.split("AAPL", EX, 1, 4)
+    followed(desk, "AAPL")
+    desk.query("SET lock_timeout = '100ms'")
+    computing = connect(database_url)
+    lock(computing, desk.id("AAPL"), "1d")
+
+    with pytest.raises(errors.LockNotAvailable):
+        desk.run()
+    assert desk.splits() == [("AAPL", "2024-05-14", "4:1", None)]
+
+    computing.close()
+    desk.run()
+    assert desk.splits() == [("AAPL", "2024-05-14", "4:1", True)]

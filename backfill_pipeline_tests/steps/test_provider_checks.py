@@ -62,7 +62,7 @@ def told(own: OwnConnection, standin: StandIn, name: str, key: str = KEY, per_mi
         (
             "tradier",
             "/v1/markets/timesales?symbol=SPY&interval=1min&start=2026-08-07",
-            "the token is accepted, 600 requests a minute; from 2026-07-31 (tradier keeps 10 days of minutes of all hours)",
+            "the token is accepted, 600 requests a minute; from 2026-07-31 (tradier keeps 10 days of",
         ),
         (
             "binance",
@@ -76,7 +76,11 @@ def test_a_good_answer_tells_from_when_to_when(
 ) -> None:
     check = told(own, standin, name, per_minute=600)
     host = standin.url.removeprefix("http://")
-    newest = {"polygon": "", "tradier": "; newest session 2026-08-07", "binance": "; newest session 2026-08-09"}
+    newest = {
+        "polygon": "",
+        "tradier": " minutes of all hours); newest session 2026-08-07",
+        "binance": "; newest session 2026-08-09",
+    }
     assert check == Check(name, "ok", f"{host} answers, {words}{newest[name]}")
     assert [seen.path.startswith(path) for seen in standin.requests] == [True]
 
@@ -135,6 +139,15 @@ def test_any_other_answer_is_one_line_and_was_one_request(
     assert len(standin.requests) == 1
 
 
+def test_a_dead_port_is_a_problem(own: OwnConnection) -> None:
+    key = ProviderKey("polygon", "http://127.0.0.1:1", "0123456789abcdef")
+    dead = SharedBudget("polygon", key.base_url, 0, PostgresBudget(own, key, 0), PostgresLimits(own, key))
+    settings = Settings.model_construct(polygon_api_key=SecretStr(KEY))
+    (check,) = check_providers(settings, {"polygon": dead}, NOW)()
+    assert check.status == "problem"
+    assert check.detail == "days of SPY: http://127.0.0.1:1: connection refused"
+
+
 @pytest.mark.parametrize("name", ["polygon", "tradier"])
 def test_a_wrong_key_is_a_problem(own: OwnConnection, standin: StandIn, name: str) -> None:
     check = told(own, standin, name, key="another-key-9876543210")
@@ -150,15 +163,18 @@ def test_nobody_is_asked_while_a_server_wants_to_be_left_alone(own: OwnConnectio
 
 
 def test_the_first_and_last_day_of_flat_files_show(tmp_path: Path) -> None:
-    for kind, day in (("minute", "2024-03-08"), ("minute", "2023-12-29"), ("day", "2024-01-02")):
-        file = tmp_path / "us_stocks_sip" / f"{kind}_aggs_v1" / day[:4] / day[5:7] / f"{day}.csv.gz"
+    for day in ("2024-03-08", "2023-12-29", "2024-01-02"):
+        file = tmp_path / "us_stocks_sip" / "minute_aggs_v1" / day[:4] / day[5:7] / f"{day}.csv.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    found = "minute files 2023-12-29 to 2024-03-08 (2), day files 2024-01-02 to 2024-01-02 (1)"
-    assert check_files(tmp_path) == Check("files", "ok", f"{tmp_path}: {found}")
+    check = check_files(tmp_path, NOW)
+    assert check.status == "ok"
+    assert "2023-12-29 to 2024-03-08 in us_stocks_sip/minute_aggs_v1" in check.detail
+    assert "no day file in us_stocks_sip/day_aggs_v1" in check.detail
 
 
 def test_a_folder_without_flat_files_or_none_at_all_is_a_problem(tmp_path: Path) -> None:
-    assert check_files(tmp_path).detail == f"{tmp_path} holds no flat files"
-    assert check_files(tmp_path / "none").next_step == "correct BACKFILL_FILES"
-    assert {check_files(None).status, check_files(tmp_path).status} == {"problem"}
+    empty, none = check_files(tmp_path, NOW), check_files(tmp_path / "none", NOW)
+    assert (empty.status, none.status) == ("problem", "problem")
+    assert empty.next_step.startswith("put files there as us_stocks_sip/")
+    assert (none.detail, none.next_step) == (f"{tmp_path}/none is no folder that can be read", "correct BACKFILL_FILES")

@@ -30,8 +30,8 @@ def split(
 ) -> None:
     rows(
         conn,
-        "INSERT INTO splits (symbol_id, ex_date, split_from, split_to, adjustment_type, provider_id, provider, accepted,"
-        " reason, seen_at) VALUES (1, %s, %s, %s, '', '', %s, %s::boolean, '', now())",
+        "INSERT INTO splits (symbol_id, ex_date, split_from, split_to, adjustment_type, provider_id, provider,"
+        " accepted, reason, seen_at) VALUES (1, %s, %s, %s, '', '', %s, %s::boolean, '', now())",
         *(day, old, new, provider, None if accepted == "null" else accepted),
     )
 
@@ -41,7 +41,8 @@ def bar(conn: Connection, timeframe: str, day: str, prices: tuple[float, ...], s
     rows(
         conn,
         "INSERT INTO bars (symbol_id, timeframe, ts, session, segment, open, high, low, close, volume, vwap, trades,"
-        " final, provider) VALUES (%s, %s, %s::date + interval '5 hours', %s, %s, %s, %s, %s, %s, %s, %s, %s, true, 'p')",
+        " final, provider)"
+        " VALUES (%s, %s, %s::date + interval '5 hours', %s, %s, %s, %s, %s, %s, %s, %s, %s, true, 'p')",
         *(symbol_id, timeframe, day, day, more.get("segment", "regular"), *prices, more.get("trades", "10")),
     )
 
@@ -80,8 +81,8 @@ def test_accepted_payments_of_one_day_are_read_one_by_one_and_two_providers_say_
     ):
         rows(
             conn,
-            "INSERT INTO dividends (symbol_id, ex_date, cash_amount, currency, distribution_type, provider_id, provider,"
-            " accepted, reason, seen_at) VALUES (1, %s, %s, 'USD', %s, '', %s, %s, '', now())",
+            "INSERT INTO dividends (symbol_id, ex_date, cash_amount, currency, distribution_type, provider_id,"
+            " provider, accepted, reason, seen_at) VALUES (1, %s, %s, 'USD', %s, '', %s, %s, '', now())",
             *(THURSDAY, cash, kind, provider, accepted),
         )
     assert read_dividends(conn, 1) == [Dividend(THURSDAY, 0.25, "USD"), Dividend(THURSDAY, 1.0, "USD")]
