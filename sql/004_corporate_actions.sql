@@ -1,5 +1,6 @@
--- Splits, dividends, earnings: what providers tell, and what of it is believed. accepted: true is used, false is refused
--- or suspicious, NULL cannot be judged yet; reason says why in words, with the figures. Nothing told is ever deleted.
+-- Splits, dividends, earnings: what providers tell, and what of it is believed. accepted: true is used, false is
+-- refused or suspicious, NULL cannot be judged yet; reason says why in words, with the figures. Nothing told is ever
+-- deleted.
 
 -- One row per told split. split_to new shares for split_from old ones. Several rows of a symbol and date contradict
 -- each other; at most one of them is accepted.
@@ -74,8 +75,8 @@ CREATE TABLE events_asked (
     PRIMARY KEY (kind, provider, account, symbol_id)
 );
 
--- One row per symbol and base timeframe (for its chain) whose accepted splits changed: features of sessions from `since`
--- on are to be computed anew, which takes the row away.
+-- One row per symbol and base timeframe (for its chain) whose accepted splits changed: features of sessions from
+-- `since` on are to be computed anew, which takes the row away.
 CREATE TABLE features_stale (
     symbol_id integer NOT NULL REFERENCES symbols ON DELETE CASCADE,
     timeframe timeframe NOT NULL CHECK (timeframe IN ('1m', '1d')),
@@ -86,32 +87,40 @@ CREATE TABLE features_stale (
 
 CREATE AGGREGATE product(double precision) (SFUNC = float8mul, STYPE = double precision, INITCOND = '1');
 
--- What a price of that session is multiplied by to compare with prices after the newest accepted split. Providers that
--- tell the same split count once.
-CREATE FUNCTION split_factor(symbol_id_ integer, session_ date) RETURNS double precision
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT 1 / product(told.ratio ORDER BY told.ex_date)
-    FROM (SELECT DISTINCT s.ex_date, s.split_to / s.split_from AS ratio FROM splits AS s
-          WHERE s.symbol_id = symbol_id_ AND s.ex_date > session_ AND s.accepted) AS told
+-- The stretches of sessions between a symbol's accepted splits, from since to before until, and what a price in them is
+-- multiplied by to compare with prices after the newest. Providers that tell the same split count once.
+CREATE FUNCTION split_periods(symbol_id_ integer) RETURNS TABLE (since date, until date, factor double precision)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 3 AS $$
+    WITH told AS (
+        SELECT DISTINCT ex_date, split_to / split_from AS ratio FROM splits WHERE symbol_id = symbol_id_ AND accepted
+    )
+    SELECT coalesce(lag(ex_date) OVER (ORDER BY ex_date), '-infinity'), ex_date,
+           1 / product(ratio) OVER (ORDER BY ex_date ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)
+    FROM told
+    UNION ALL
+    SELECT coalesce(max(ex_date), '-infinity'), 'infinity', 1 FROM told
 $$;
 
--- Regular bars on the share basis after the newest accepted split: prices × factor, volume ÷ factor, trades as they are.
+-- Regular bars on the share basis after the newest accepted split: prices × factor, volume ÷ factor, trades as is.
 -- A week is stored as built from unadjusted days: with an ex-date inside, its early days are on another basis than its
 -- late ones, and no factor mends it. Such a week is built here from its adjusted days.
+-- The bounds on ts, wider than any time zone, say nothing new and let each stretch be one range of the index.
 CREATE VIEW bars_adjusted AS
-SELECT s.symbol, b.timeframe, b.ts, b.session, b.open * f.factor AS open, b.high * f.factor AS high,
-       b.low * f.factor AS low, b.close * f.factor AS close, b.volume / f.factor AS volume, b.vwap * f.factor AS vwap,
-       b.trades, f.factor, b.final, b.provider
-FROM bars AS b JOIN symbols AS s USING (symbol_id)
-CROSS JOIN LATERAL (SELECT split_factor(b.symbol_id, b.session) AS factor) AS f
+SELECT s.symbol, b.timeframe, b.ts, b.session, b.open * p.factor AS open, b.high * p.factor AS high,
+       b.low * p.factor AS low, b.close * p.factor AS close, b.volume / p.factor AS volume, b.vwap * p.factor AS vwap,
+       b.trades, p.factor, b.final, b.provider
+FROM symbols AS s CROSS JOIN LATERAL split_periods(s.symbol_id) AS p
+JOIN bars AS b ON b.symbol_id = s.symbol_id AND b.session >= p.since AND b.session < p.until
+              AND b.ts > p.since - interval '2 days' AND b.ts < p.until + interval '2 days'
 WHERE b.segment = 'regular' AND NOT (b.timeframe = '1w' AND EXISTS (
     SELECT FROM splits AS x
     WHERE x.symbol_id = b.symbol_id AND x.ex_date > b.session AND x.ex_date < b.session + 7 AND x.accepted
 ))
 UNION ALL
 SELECT s.symbol, w.timeframe, w.ts, w.session, d.open, d.high, d.low, d.close, d.volume, d.vwap, d.trades,
-       split_factor(w.symbol_id, w.session + 6), w.final, w.provider
-FROM bars AS w JOIN symbols AS s USING (symbol_id)
+       p.factor, w.final, w.provider
+FROM symbols AS s CROSS JOIN LATERAL split_periods(s.symbol_id) AS p
+JOIN bars AS w ON w.symbol_id = s.symbol_id AND w.session + 6 >= p.since AND w.session + 6 < p.until
 CROSS JOIN LATERAL (
     SELECT (array_agg(a.open * f.factor ORDER BY a.ts))[1] AS open, max(a.high * f.factor) AS high,
            min(a.low * f.factor) AS low, (array_agg(a.close * f.factor ORDER BY a.ts DESC))[1] AS close,
@@ -120,8 +129,9 @@ CROSS JOIN LATERAL (
                 THEN sum(a.vwap * a.volume) / nullif(sum(a.volume / f.factor) FILTER (WHERE a.vwap IS NOT NULL), 0)
            END AS vwap,
            CASE WHEN bool_and(a.trades IS NOT NULL) THEN sum(a.trades)::integer END AS trades
-    FROM bars AS a CROSS JOIN LATERAL (SELECT split_factor(a.symbol_id, a.session) AS factor) AS f
-    WHERE a.symbol_id = w.symbol_id AND a.timeframe = '1d' AND a.session BETWEEN w.session AND w.session + 6
+    FROM bars AS a JOIN split_periods(s.symbol_id) AS f ON a.session >= f.since AND a.session < f.until
+    WHERE a.symbol_id = s.symbol_id AND a.timeframe = '1d' AND a.session BETWEEN w.session AND w.session + 6
+      AND a.ts BETWEEN w.ts AND w.ts + interval '7 days'
 ) AS d
 WHERE w.timeframe = '1w' AND EXISTS (
     SELECT FROM splits AS x

@@ -9,6 +9,7 @@ from .budget import pause, resume
 from .demo import demo
 from .doctor import doctor
 from .matrix import matrix
+from .plan import plan
 from .run import run
 from .ui import ui
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(plan)
 app.command()(run)
 app.command()(matrix)
 app.command()(doctor)

@@ -98,7 +98,8 @@ def _checks() -> Iterator[Check]:
     loading = _start_loading(environment)
     with closing(OwnConnection(environment.databases.market_url)) as own:
         try:
-            shared = shared_budgets(settings, own)
+            # Binance, which comes with `auto` for nothing, is no concern of who follows no crypto.
+            shared = {name: of for name, of in shared_budgets(settings, own).items() if name in names}
         except ProviderStopped as error:
             yield from_error("providers", error, "correct it in the environment or in the .env of this folder")
             shared = {}

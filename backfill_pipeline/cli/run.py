@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backfill_pipeline.defs.resources import Pipeline
-from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
-from backfill_pipeline.storage.symbols import list_symbols
+from backfill_pipeline.steps.register import followed_symbols
+from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, parse_request
 
 from .common import (
     Environment,
@@ -112,21 +112,21 @@ def backfill(
     pipeline = Pipeline(environment.settings)
     with dagster_instance(environment) as instance:
         with pipeline.open() as warehouse:
-            names = symbols if symbols is not None else _active(warehouse.conn)
-            request = parse_request(names, timeframes, days=days, start=start, end=end, today=warehouse.now().date())
+            request = parse_request(
+                symbols if symbols is not None else followed_symbols(warehouse),
+                timeframes,
+                days=days,
+                start=start,
+                end=end,
+                today=warehouse.now().date(),
+                most=None if symbols is None else MOST_SYMBOLS,
+            )
             work = open_work(instance, pipeline, warehouse, request)
         report.not_served = list(work.unserved)
         if work.tasks:
-            _execute(environment, instance, request, work, report, quiet=quiet)
+            _execute(environment, instance, request, work, report, named=symbols is not None, quiet=quiet)
     report.seconds = round(time.monotonic() - began, 2)
     return report
-
-
-def _active(conn: Any) -> list[str]:
-    names = [registered.instrument.symbol for registered in list_symbols(conn) if registered.active]
-    if not names:
-        raise RequestError("no symbols are registered; add some: backfill symbols add AAPL")
-    return names
 
 
 def _execute(
@@ -136,16 +136,16 @@ def _execute(
     work: OpenWork,
     report: Report,
     *,
+    named: bool,
     quiet: bool,
 ) -> None:
     from backfill_pipeline.definitions import build_definitions
 
     progress = Progress(report, sum(len(task.periods) for task in work.tasks), quiet=quiet)
     definitions = build_definitions(Pipeline(environment.settings, listener=progress))
-    named = {} if request.as_followed else {"timeframes": list(request.timeframes)}
     config = {
-        "symbols": list(request.symbols),
-        **named,
+        **({"symbols": list(request.symbols)} if named else {}),
+        **({} if request.as_followed else {"timeframes": list(request.timeframes)}),
         "start": request.start.isoformat(),
         "end": request.end.isoformat(),
     }

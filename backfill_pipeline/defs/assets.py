@@ -5,19 +5,20 @@ exactly the bad ones red.
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.steps.requests import RequestError
-from backfill_pipeline.steps.task import Task
+from backfill_pipeline.steps.task import Task, prepare
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
 from .descriptions import bars_description, bars_schema, features_description, features_schema
 from .partitions import chain_partitions, split_key
 from .resources import Pipeline
-from .running import asset_names, bars_asset, features_asset, run_tasks, told_in_one_line
+from .running import asset_names, bars_asset, features_asset, priority_of, run_tasks, told_in_one_line
 
 
 def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
@@ -32,8 +33,12 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
     )
     def step(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.Output[None]]:
         selected = [name for name in asset_names(chain) if dg.AssetKey(name) in context.selected_asset_keys]
-        with told_in_one_line(), pipeline.open() as warehouse:
-            tasks, refused = _tasks(warehouse, chain, _keys(context), ask=bars_asset(chain.base) in selected)
+        with told_in_one_line(), pipeline.open(priority_of(context)) as warehouse:
+            ask = bars_asset(chain.base) in selected
+            tasks, refused = _tasks(warehouse, chain, _keys(context), ask=ask)
+            if ask:
+                for task in _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]:
+                    prepare(warehouse, task)
             run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused)
         yield from ()
 
@@ -75,6 +80,18 @@ def _keys(context: dg.AssetExecutionContext) -> list[str]:
         return keys
     why = "its range is reversed" if partitioned else "it has no tags dagster/asset_partition_range_start and …_end"
     raise RequestError(f"this run has no partitions: {why}; a key is a date and a symbol, as in 2024-03-08|AAPL")
+
+
+def _backfill_keys(context: dg.AssetExecutionContext, chain: Chain) -> list[str]:
+    """All keys of the backfill that this run is a part of. Dagster cuts 20 symbols over 10 days into 10 runs of a date
+    each: what the first of them asks for should bring what the others want, too.
+    """
+    backfill_id = context.run.tags.get(BACKFILL_ID_TAG)
+    backfill = context.instance.get_backfill(backfill_id) if backfill_id is not None else None
+    if backfill is None or backfill.asset_backfill_data is None:
+        return []
+    target, base = backfill.asset_backfill_data.target_subset, dg.AssetKey(bars_asset(chain.base))
+    return list(target.get_partitions_subset(base).get_partition_keys()) if base in target.asset_keys else []
 
 
 def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], *, ask: bool) -> tuple[list[Task], list[str]]:

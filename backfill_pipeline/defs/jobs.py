@@ -8,8 +8,8 @@ import dagster as dg
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
-from backfill_pipeline.steps.register import Registration, parse_registration, register
-from backfill_pipeline.steps.requests import BackfillRequest, RequestError, parse_request
+from backfill_pipeline.steps.register import Registration, followed_symbols, parse_registration, register
+from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, RequestError, parse_request
 from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, without
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
@@ -18,7 +18,7 @@ from .bookkeeping import plan, recorded
 from .corporate_actions import corporate_actions_job
 from .partitions import key_of, symbol_dimension
 from .resources import Pipeline
-from .running import asset_names, run_tasks, told_in_one_line
+from .running import asset_names, priority_of, run_tasks, told_in_one_line
 
 _TEXTS = dg.Array(dg.Any)  # checked by us: YAML turns NO and 1e5 into other types, and Dagster would not say to quote
 _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
@@ -26,7 +26,11 @@ _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
 
 @dg.op(
     config_schema={
-        "symbols": dg.Field(_TEXTS, description="1 to 100 registered symbols, in quotes where YAML would misread them"),
+        "symbols": dg.Field(
+            _TEXTS,
+            is_required=False,
+            description="1 to 100 registered symbols, in quotes where YAML would misread them; default: all followed",
+        ),
         "timeframes": dg.Field(
             _TEXTS, is_required=False, description="Any of 1m 5m 15m 30m 1h 4h 1d 1w; each brings its whole chain"
         ),
@@ -38,14 +42,16 @@ _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
 def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
     """Complete the bars of symbols between two session dates, both included; what is green is left alone."""
     config: dict[str, Any] = context.op_config
-    with told_in_one_line(), pipeline.open() as warehouse:
+    with told_in_one_line(), pipeline.open(priority_of(context)) as warehouse:
+        named = config.get("symbols")
         request = parse_request(
-            config["symbols"],
+            followed_symbols(warehouse) if named is None else named,
             config.get("timeframes"),
             days=config["days"],
             start=_text(config.get("start")),
             end=_text(config.get("end")),
             today=warehouse.now().date(),
+            most=None if named is None else MOST_SYMBOLS,
         )
         work = open_work(context.instance, pipeline, warehouse, request)
         for line in work.unserved:
@@ -69,25 +75,34 @@ class OpenWork:
     unserved: tuple[str, ...]
 
 
+def requested_tasks(
+    instance: dg.DagsterInstance, pipeline: Pipeline, warehouse: Warehouse, request: BackfillRequest
+) -> list[Task]:
+    """The tasks of a request; where it names no timeframes, of the chains that its symbols are followed in. Raises
+    one-line errors.
+    """
+    followed = {chain: set(request.symbols) for chain in request.chains}
+    if request.as_followed:
+        followed = {chain: _members(instance, chain, request.symbols) for chain in request.chains}
+        request = replace(
+            request, timeframes=tuple(t for chain in request.chains if followed[chain] for t in chain.timeframes)
+        )
+    tasks = [t for t in tasks_of(warehouse, request, pipeline.starts) if t.instrument.symbol in followed[t.chain]]
+    _refuse_removed(warehouse, request.symbols)
+    if not tasks:
+        raise RequestError(f"{' '.join(request.symbols)}: followed in no timeframe yet; give --timeframes, e.g. 1m,1d")
+    return tasks
+
+
 def open_work(
     instance: dg.DagsterInstance, pipeline: Pipeline, warehouse: Warehouse, request: BackfillRequest
 ) -> OpenWork:
     """The request's tasks less the partitions that are complete and recorded, or not served. Adds the request to what
     is wanted and its symbols to the chains' partitions. Raises one-line errors.
     """
-    if request.as_followed:
-        followed = {chain: _members(instance, chain, request.symbols) for chain in request.chains}
-        request = replace(
-            request, timeframes=tuple(t for chain in request.chains if followed[chain] for t in chain.timeframes)
-        )
-    else:
-        followed = {chain: set(request.symbols) for chain in request.chains}
-    tasks = [t for t in tasks_of(warehouse, request, pipeline.starts) if t.instrument.symbol in followed[t.chain]]
-    _refuse_removed(warehouse, request.symbols)
-    if not tasks:
-        raise RequestError(f"{' '.join(request.symbols)}: followed in no timeframe yet; give --timeframes, e.g. 1m,1d")
+    tasks = requested_tasks(instance, pipeline, warehouse, request)
     for chain in request.chains:
-        _add_partitions(instance, symbol_dimension(chain), [s for s in request.symbols if s in followed[chain]])
+        _add_partitions(instance, symbol_dimension(chain), [t.instrument.symbol for t in tasks if t.chain is chain])
     left, unserved = [], []
     for task in tasks:
         reason = prepare(warehouse, task)

@@ -11,9 +11,9 @@ from backfill_pipeline.domain.grain import Grain, period_of
 from backfill_pipeline.domain.sessions import UnknownCalendarError
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.budget import Budget, LimitMemory
-from backfill_pipeline.providers.errors import ProviderError
+from backfill_pipeline.providers.budget import Budget, LimitMemory, Priority
 from backfill_pipeline.providers.configured import chosen_names, configured_router
+from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.providers.router import Router
 from backfill_pipeline.settings import Settings, SettingsError
 from backfill_pipeline.steps.outcomes import PartitionOutcome
@@ -79,14 +79,16 @@ class Pipeline:
     listener: Listener | None = None
 
     @contextmanager
-    def open(self) -> Iterator[Warehouse]:
-        """A warehouse on the migrated database, started if it is the embedded one. Raises one-line errors."""
+    def open(self, priority: Priority = "backfill") -> Iterator[Warehouse]:
+        """A warehouse on the migrated database, started if it is the embedded one. `priority`: of its requests. Raises
+        one-line errors.
+        """
         if self.provider is None:
             chosen_names(self.settings)  # a wrong setting is told before a server is started for it
         databases = open_databases(self.settings)
         with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
             router = (
-                configured_router(self.settings, partial(_shared, own))
+                configured_router(self.settings, partial(_shared, own), priority)
                 if self.provider is None
                 else Router([self.provider])
             )

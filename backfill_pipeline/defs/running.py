@@ -9,6 +9,7 @@ import dagster as dg
 
 from backfill_pipeline.domain.completeness import State
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
+from backfill_pipeline.providers.budget import PRIORITIES, Priority
 from backfill_pipeline.steps.backfill import run_tasks as run_all
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.summary import Summary
@@ -19,6 +20,9 @@ from backfill_pipeline.steps.window import Work
 from .bookkeeping import Context, Recorder, forget_plans
 from .partitions import key_of
 from .resources import USER_ERRORS, Pipeline
+
+# Who starts a run says with this tag how urgent its requests are: nightly, repair or backfill.
+PRIORITY_TAG = "backfill/priority"
 
 # A person reading the log or looking at the partitions sees news this often, in seconds.
 _NEWS = 5.0
@@ -38,6 +42,11 @@ def asset_names(chain: Chain) -> list[str]:
     return [bars_asset(t) for t in chain.timeframes] + [features_asset(t) for t in chain.timeframes]
 
 
+def priority_of(context: Context) -> Priority:
+    """How urgent a run's requests are, by its tag; a person's backfill where it has none."""
+    return next((known for known in PRIORITIES if known == context.run.tags.get(PRIORITY_TAG)), "backfill")
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """A person's mistake ends the step as Dagster's Failure with that line."""
@@ -55,8 +64,8 @@ def run_tasks(
     assets: Callable[[Chain], Sequence[str]] = asset_names,
     refused: Sequence[str] = (),
 ) -> None:
-    """Run the tasks and record the partitions they complete for the `assets` of their chain. Raises dagster's Failure at the very end,
-    naming the partitions with missing bars and what was `refused` before anything ran.
+    """Run the tasks and record the partitions they complete for the `assets` of their chain. Raises dagster's Failure
+    at the very end, naming the partitions with missing bars and what was `refused` before anything ran.
     """
     work = Work()
     ledger = _Ledger(context, pipeline)

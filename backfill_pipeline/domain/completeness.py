@@ -73,6 +73,18 @@ def is_listed(sessions: Sessions, instrument: Instrument) -> npt.NDArray[np.bool
     return listed
 
 
+def is_covered(sessions: Sessions, rows: Rows, windows: Sequence[Window], now: datetime) -> npt.NDArray[np.bool_]:
+    """Per session of `rows`: one of the `windows` (disjoint, joined and ascending) holds it from the start of its day
+    to its last segment's close, or to `now`: an answer of the evening need not reach midnight.
+    """
+    starts, ends = (np.array([getattr(w, edge) for w in windows], dtype=np.int64) for edge in ("start", "end"))
+    until = np.minimum(sessions.post_close[rows], to_micros(now))
+    place = np.searchsorted(starts, sessions.day_start[rows], side="right") - 1
+    covered = place >= 0
+    covered[covered] = ends[place[covered]] >= until[covered]
+    return covered
+
+
 def judge(
     sessions: Sessions,
     rows: Rows,

@@ -58,7 +58,7 @@ def validate(bars: Bars, timeframe: Base, asked: Window, sessions: Sessions) -> 
     position = position[np.argsort(bars.ts[position], kind="stable")]
     # Before the fillers go: a filler that says "no trade" beside a bar of the same minute is a conflict too.
     position = _collapse_duplicates(bars, position, reasons)
-    refused = tuple(Refusal(int(bars.ts[i]), _row(bars, i), reasons[i]) for i in sorted(reasons))
+    refused = tuple(Refusal(int(bars.ts[i]), as_row(bars, i), reasons[i]) for i in sorted(reasons))
     rows = bars.take(position)
     part = sessions.parts.locate(rows.ts) if timeframe == "1m" else sessions.row_of(rows.ts)
     inside = part >= 0
@@ -123,7 +123,7 @@ def _collapse_duplicates(bars: Bars, position: npt.NDArray[np.intp], reasons: di
     return position[first[agreed]]
 
 
-def _row(bars: Bars, i: int) -> dict[str, float | int | str | None]:
+def as_row(bars: Bars, i: int) -> dict[str, float | int | str | None]:
     """The row for people and jsonb: numbers that JSON has, words for those it lacks, None for unknown."""
 
     def value(number: float) -> float | str:

@@ -24,7 +24,7 @@ from backfill_pipeline.domain.windows import Window, subtract, to_datetime, to_m
 from .base import Answer, Lifetime, Request, Served, Settle
 from .binance_decode import read_klines, refuse
 from .budget import Budget, Priority
-from .errors import NeverServed, Retryable
+from .errors import NeverServed
 from .http import Http, Patience, Reply
 from .polygon_pages import describe
 
@@ -77,13 +77,13 @@ class BinanceProvider:
         return self._http.budget.expected_wait(self._priority, requests)
 
     def lifetime(self, symbol: str) -> Lifetime | None:
-        """The day of a pair's first bar; None where there is none, or Binance cannot be asked just now."""
+        """The day of a pair's first bar; None where there is none. Raises ProviderError."""
         if not _PAIR.fullmatch(symbol):
             return None
         target = _target(symbol, "1d", startTime=0, limit=1)
         try:
             bars, _ = self._http.get(target, read_klines, what=f"lifetime of {symbol}", tries=2)
-        except (NeverServed, Retryable):
+        except NeverServed:
             return None
         return Lifetime(to_datetime(int(bars.ts[0])).date(), None) if len(bars) else None
 

@@ -6,11 +6,12 @@ import hashlib
 import threading
 import time
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from pydantic import SecretStr
 
 Priority = Literal["nightly", "repair", "backfill"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
 class Budget(Protocol):

@@ -9,45 +9,87 @@ from pydantic import SecretStr
 from backfill_pipeline.settings import Settings
 
 from .base import Provider
-from .budget import Budget, LimitMemory, fingerprint
+from .binance import BinanceProvider
+from .budget import Budget, LimitMemory, Priority, fingerprint
 from .errors import ProviderStopped
+from .files import FilesProvider
 from .polygon import PolygonProvider
 from .router import Router
 from .sample import SampleProvider
 from .synthetic import SyntheticProvider
+from .tradier import TradierProvider, requests_per_minute
 
-PROVIDERS = ("sample", "synthetic", "polygon")
+# A klines request weighs 2 of the 6,000 a minute that an address has: well below, for others may share the address.
+_BINANCE_PER_MINUTE = 1200
 
 # Provider, base URL and fingerprint of the key, and requests a minute: what all processes share of it.
 Shared = Callable[[str, str, str, int], tuple[Budget, LimitMemory]]
 
 
 def chosen_names(settings: Settings) -> tuple[str, ...]:
-    """The providers that `BACKFILL_PROVIDER` names; `auto` is polygon where it has a key, else the sample.
+    """The providers that `BACKFILL_PROVIDER` names, the preferred first.
 
-    Raises ProviderStopped for an unknown one, and for one that lacks its key.
+    `auto`: what is configured, files before polygon before tradier; the sample where nothing is. Raises ProviderStopped
+    for an unknown one, and for one that lacks its key or folder.
     """
-    name = settings.provider
-    if name == "auto":
-        return ("sample" if settings.polygon_api_key is None else "polygon",)
-    if name not in PROVIDERS:
-        raise ProviderStopped(f"BACKFILL_PROVIDER={name} is not known; use one of auto, {', '.join(PROVIDERS)}")
-    if name == "polygon" and settings.polygon_api_key is None:
-        raise ProviderStopped("BACKFILL_PROVIDER=polygon needs a key; set POLYGON_API_KEY or MASSIVE_API_KEY")
-    return (name,)
+    if settings.provider == "auto":
+        return tuple(name for name, (_, value) in _needs(settings).items() if value is not None) or ("sample",)
+    for name in settings.provider_names:
+        if name not in _MAKERS:
+            raise ProviderStopped(f"BACKFILL_PROVIDER={name} is not known; use one of auto, {', '.join(_MAKERS)}")
+        what, value = _needs(settings).get(name, ("", True))
+        if value is None:
+            raise ProviderStopped(f"BACKFILL_PROVIDER={name} needs {what}")
+    return settings.provider_names
 
 
-def configured_router(settings: Settings, shared: Shared) -> Router:
-    """The chosen providers in their order. Raises as `chosen_names` does."""
-    return Router([_provider(name, settings, shared) for name in chosen_names(settings)])
+def configured_router(settings: Settings, shared: Shared, priority: Priority = "backfill") -> Router:
+    """The chosen providers in their order; with `auto`, at the end, binance too, which needs no key and serves what no
+    other does. Raises as `chosen_names` does.
+    """
+    names = chosen_names(settings)
+    if settings.provider == "auto":
+        names = (*names, "binance")
+    return Router([_MAKERS[name](settings, shared, priority) for name in names])
 
 
-def _provider(name: str, settings: Settings, shared: Shared) -> Provider:
-    if name == "sample":
-        return SampleProvider()
-    if name == "synthetic":
-        return SyntheticProvider()
-    key = settings.polygon_api_key or SecretStr("")
-    rate = settings.polygon_requests_per_minute
-    budget, limits = shared(name, settings.polygon_base_url, fingerprint(key), rate)
-    return PolygonProvider(key, settings.polygon_base_url, budget=budget, limits=limits)
+def _needs(settings: Settings) -> dict[str, tuple[str, object]]:
+    """By provider, what a person must give it, and what was given; in the order of preference."""
+    return {
+        "files": ("a folder; set BACKFILL_FILES", settings.files),
+        "polygon": ("a key; set POLYGON_API_KEY or MASSIVE_API_KEY", settings.polygon_api_key),
+        "tradier": ("a token; set TRADIER_TOKEN", settings.tradier_token),
+    }
+
+
+def _files(settings: Settings, shared: Shared, priority: Priority) -> Provider:  # noqa: ARG001  (no requests)
+    assert settings.files is not None
+    return FilesProvider(settings.files)
+
+
+def _polygon(settings: Settings, shared: Shared, priority: Priority) -> Provider:
+    key, url = settings.polygon_api_key or SecretStr(""), settings.polygon_base_url
+    budget, limits = shared("polygon", url, fingerprint(key), settings.polygon_requests_per_minute)
+    return PolygonProvider(key, url, budget=budget, limits=limits, priority=priority)
+
+
+def _tradier(settings: Settings, shared: Shared, priority: Priority) -> Provider:
+    token, url = settings.tradier_token or SecretStr(""), settings.tradier_base_url
+    budget, _ = shared("tradier", url, fingerprint(token), requests_per_minute(url))
+    return TradierProvider(token, url, budget=budget, priority=priority)
+
+
+def _binance(settings: Settings, shared: Shared, priority: Priority) -> Provider:
+    url = settings.binance_base_url
+    budget, _ = shared("binance", url, fingerprint(SecretStr("")), _BINANCE_PER_MINUTE)
+    return BinanceProvider(url, budget=budget, priority=priority)
+
+
+_MAKERS: dict[str, Callable[[Settings, Shared, Priority], Provider]] = {
+    "files": _files,
+    "polygon": _polygon,
+    "tradier": _tradier,
+    "binance": _binance,
+    "sample": lambda *_: SampleProvider(),
+    "synthetic": lambda *_: SyntheticProvider(),
+}

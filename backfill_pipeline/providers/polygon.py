@@ -21,10 +21,11 @@ from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import Window, intersect, to_micros
 
 from .base import Answer, Lifetime, MarketRequest, Request, Served, Settle
-from .budget import Budget, LimitMemory, Priority
+from .budget import Budget, LimitMemory, Priority, fingerprint
 from .errors import BeyondPlan, NeverServed, NotYet, ServerTrouble
 from .http import Http, Patience
 from .polygon_decode import read_page
+from .polygon_events import PolygonEvents
 from .polygon_pages import Chain, Pages, describe, in_path, session_at
 from .polygon_plan import Found, Market, Plan, market_of
 from .polygon_reference import read_changes, read_lifetime
@@ -65,6 +66,7 @@ class PolygonProvider:
         self._pages = Pages(self._http, page_rows)
         self._plan = Plan(limits, self._probe)
         self._now = now
+        self.events = PolygonEvents(self._http, limits, fingerprint(key), now=now)
 
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         """From what was learned of the plan; asks nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,18 +42,22 @@ class Route:
             undecided &= ~mine
         return due
 
-    def choose(self, now: datetime, failed: Collection[str] = ()) -> npt.NDArray[np.int64]:
-        """Per session, the place of the provider to ask at `now`; -1 where none is left. `failed`: names not to ask.
+    def choose(self, now: datetime, refused: Mapping[str, Mask] | None = None) -> npt.NDArray[np.int64]:
+        """Per session, the place of the provider to ask at `now`; -1 where none is left. `refused`: by name, sessions
+        not to ask a provider for again.
 
         A session that is not due yet goes to a provider made for running sessions, where there is one.
         """
         running = self.due_at() > to_micros(now)
         chosen = np.full(len(self.sessions), -1, dtype=np.int64)
-        usable = [i for i, provider in enumerate(self.providers) if provider.name not in failed]
-        for i in (i for i in usable if self.providers[i].live):
-            chosen[(chosen < 0) & running & self._within(i)] = i
-        for i in usable:
-            chosen[(chosen < 0) & self._within(i)] = i
+        able = [self._within(i) for i in range(len(self.providers))]
+        for i, provider in enumerate(self.providers):
+            if refused is not None and provider.name in refused:
+                able[i] = able[i] & ~refused[provider.name]
+        for i in (i for i, provider in enumerate(self.providers) if provider.live):
+            chosen[(chosen < 0) & running & able[i]] = i
+        for i, mask in enumerate(able):
+            chosen[(chosen < 0) & mask] = i
         return chosen
 
     def _within(self, i: int) -> Mask:

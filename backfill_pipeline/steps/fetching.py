@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from backfill_pipeline.domain.bars import concatenate
+from backfill_pipeline.domain.completeness import is_covered
 from backfill_pipeline.domain.planning import Rows
 from backfill_pipeline.domain.validate import Validated, validate
 from backfill_pipeline.domain.windows import Window, intersect, to_micros, union
@@ -60,6 +61,12 @@ class Answers:
     unit: Unit
     fetched: list[Fetched]
     failure: ProviderError | None
+
+    def unanswered(self, now: datetime) -> Rows:
+        """The unit's sessions that are not answered until their last segment's close, or until `now`."""
+        answered = union([stretch for fetched in self.fetched for stretch in fetched.answered])
+        missing: Rows = self.unit.rows[~is_covered(self.unit.subject.sessions, self.unit.rows, answered, now)]
+        return missing
 
 
 def consecutive(rows: Rows) -> list[Rows]:

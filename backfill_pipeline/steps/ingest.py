@@ -29,6 +29,9 @@ from .warehouse import Subject, Warehouse
 
 Rows = npt.NDArray[np.int64]
 
+# Sessions from .. to (places in the calendar, both included), and a line about them for people.
+Note = tuple[int, int, str]
+
 # How long a session with missing bars is believed to stay so.
 _RETRY_AFTER = timedelta(days=1)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
+import numpy.typing as npt
 
 from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
 from backfill_pipeline.domain.names import Piece, is_doubtful
@@ -15,7 +16,7 @@ from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderError, ProviderStopped
+from backfill_pipeline.providers.errors import NotYet, ProviderError, ProviderStopped, Retryable
 from backfill_pipeline.storage.names import tickers
 from backfill_pipeline.storage.symbols import get_instruments
 
@@ -47,10 +48,10 @@ class Job:
         self.subject = warehouse.subject(task.instrument, task.chain)
         self.needed = self.around = _NONE
         self.chosen = _NONE
-        self.failed: set[str] = set()
         self._waiting = sorted(task.periods)
-        self._asked = np.zeros(len(self.subject.sessions), dtype=bool)
-        self._flying = np.zeros(len(self.subject.sessions), dtype=bool)
+        self._asked = self._none()
+        self._flying = self._none()
+        self._refused: dict[str, npt.NDArray[np.bool_]] = {}
         self._seen: float | None = None
         self._notes: list[tuple[int, int, str]] = []
         self._pieces: dict[str, list[Piece]] = {}
@@ -69,13 +70,11 @@ class Job:
         warehouse = self._warehouse
         subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
         self._pieces.clear()
-        for mask in ("_asked", "_flying"):  # a calendar grows with the year
-            setattr(self, mask, np.pad(getattr(self, mask), (0, len(subject.sessions) - len(getattr(self, mask)))))
         with warehouse.conn:
             needed = open_rows(warehouse, subject, self._begun(), again=True)
-            around = open_rows(warehouse, subject, begun_rows(warehouse, subject), again=False)
+            around = open_rows(warehouse, subject, self._wanted(), again=False)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
-        self.chosen = subject.route.choose(warehouse.now(), self.failed)
+        self.chosen = subject.route.choose(warehouse.now(), self._refused)
         free = ~(self._asked | self._flying) & (self.chosen >= 0)
         self.needed = needed[free[needed]]
         self.around = np.union1d(self.needed, around[free[around]])
@@ -98,6 +97,10 @@ class Job:
                 instrument = get_instruments(self._warehouse.conn, [self.task.instrument.symbol])
             self.task = replace(self.task, instrument=instrument[self.task.instrument.symbol])
         return news
+
+    def _wanted(self) -> Rows:
+        """All wanted sessions of the symbol that have begun."""
+        return begun_rows(self._warehouse, self.subject)
 
     def _begun(self) -> Rows:
         pieces = [
@@ -168,28 +171,44 @@ class Job:
         return Unit(self.subject, provider, rows, tuple(pieces))
 
     def take(self, answers: Answers) -> None:
-        """Note what came of a unit. Sessions that its provider will never serve may be asked of the next one, and what
-        a passing fault kept from being asked at all is asked once more.
+        """Note what came of a unit. Sessions that are due and that its provider does not have go to the next one, and
+        what a passing fault kept from being asked at all is asked once more.
         """
         unit, failure = answers.unit, answers.failure
         self._flying[unit.rows] = False
         self._asked[unit.rows] = True
-        if failure is not None:
-            unanswered = [fetched.rows for fetched in answers.fetched if not fetched.answered]
-            for_good = isinstance(failure, (NeverServed, NotBelieved, ProviderStopped))
-            for rows in unanswered if for_good else unanswered[1:]:
+        if isinstance(failure, Retryable):
+            for rows in [fetched.rows for fetched in answers.fetched if not fetched.answered][1:]:
                 self._asked[rows] = False
-            if for_good:
-                self.failed.add(unit.provider.name)
+        elif not isinstance(failure, NotYet):
+            self._refuse(unit, answers.unanswered(self._warehouse.now()))
+        if isinstance(failure, ProviderStopped):
+            self.stop(unit.provider)
         for fetched in answers.fetched:
             self._notes += [(int(fetched.rows[0]), int(fetched.rows[-1]), note) for note in fetched.notes]
         stamps = np.concatenate([fetched.validated.bars.ts for fetched in answers.fetched])
         days = len(np.unique(self.subject.sessions.row_of(stamps)))
         self._seen = len(stamps) / days if days else None
 
+    def _refuse(self, unit: Unit, rows: Rows) -> None:
+        rows = rows[unit.subject.route.due_at()[rows] <= to_micros(self._warehouse.now())]
+        self._refused.setdefault(unit.provider.name, self._none())[rows] = True
+        self._asked[rows] = False
+
+    def stop(self, provider: Provider) -> None:
+        """Nothing more can be asked of the provider."""
+        self._refused[provider.name] = ~self._none()
+
+    def _none(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.subject.sessions), dtype=bool)
+
+    def skip(self, rows: Rows) -> None:
+        """Sessions that are taken care of otherwise."""
+        self._asked[rows] = True
+
     def give_up(self, rows: Rows, failure: ProviderError) -> None:
         """Sessions that cannot be had now: not asked again by this run, and told with the reason."""
-        self._asked[rows] = True
+        self.skip(rows)
         self._notes += [(int(row), int(row), str(failure)) for row in rows]
 
     def finished(self) -> Iterator[PartitionOutcome]:

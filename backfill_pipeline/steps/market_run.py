@@ -11,7 +11,7 @@ import numpy as np
 from backfill_pipeline.domain.timeframe import chain_of
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import MarketProvider
-from backfill_pipeline.providers.errors import NeverServed, ProviderStopped, Unreachable
+from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import list_symbols, market_lock
 
 from .job import Job
@@ -76,11 +76,11 @@ class MarketRun:
                 raise failure
             elif isinstance(failure, ProviderStopped):
                 for job in self._run.jobs:
-                    job.failed.add(self._market.provider.name)
+                    job.stop(self._market.provider)
                     job.refresh()
                 if not any(len(job.needed) for job in self._run.jobs):
                     raise failure
-            elif not isinstance(failure, NeverServed):
+            elif not isinstance(failure, (NeverServed, NotBelieved)):
                 for job in filter(self._concerns, self._run.jobs):
                     job.give_up(np.array([day.row]), failure)
 

@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from backfill_pipeline.domain.completeness import is_listed
+from backfill_pipeline.domain.completeness import is_covered, is_listed
 from backfill_pipeline.domain.planning import Rows
 from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.windows import to_micros
@@ -34,12 +34,7 @@ def open_rows(warehouse: Warehouse, subject: Subject, begun: Rows, *, again: boo
     conn, symbol_id, base, sessions = warehouse.conn, subject.instrument.symbol_id, subject.chain.base, subject.sessions
     begun = begun[is_listed(sessions, subject.instrument)[begun]]
     covered = valid_coverage(conn, symbol_id, base, warehouse.now())
-    starts, ends = (np.array([getattr(w, edge) for w in covered], dtype=np.int64) for edge in ("start", "end"))
-    # Until the last segment's close: an answer of the evening need not reach midnight.
-    until = np.minimum(sessions.post_close[begun], to_micros(warehouse.now()))
-    place = np.searchsorted(starts, sessions.day_start[begun], side="right") - 1
-    good = np.zeros(len(begun), dtype=bool)
-    good[place >= 0] = ends[place[place >= 0]] >= until[place >= 0]
+    good = is_covered(sessions, begun, covered, warehouse.now())
     if again and good.any():
         days = sessions.session[begun]
         whole = lacking_nothing(conn, symbol_id, base, days[0].astype(object), days[-1].astype(object))

@@ -143,3 +143,12 @@ def _lifetime(warehouse: Warehouse, symbol: str) -> tuple[Lifetime, str | None]:
     if free is not None and (found.first is None or found.first < free):
         return Lifetime(free, None), OF_NAMES
     return found, source
+
+
+def followed_symbols(warehouse: Warehouse) -> list[str]:
+    """Every symbol that is followed, by priority. Raises RequestError where there is none."""
+    with warehouse.conn:
+        names = [registered.instrument.symbol for registered in list_symbols(warehouse.conn) if registered.active]
+    if not names:
+        raise RequestError("no symbols are registered; add some: backfill symbols add AAPL")
+    return names

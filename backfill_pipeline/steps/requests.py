@@ -44,17 +44,18 @@ def parse_request(
     start: str | None,
     end: str | None,
     today: date,
+    most: int | None = MOST_SYMBOLS,
 ) -> BackfillRequest:
     """Check and normalise. `timeframes` None: as the symbols are followed. `days`: the last so many calendar days,
-    `today` (UTC) included. Raises RequestError.
+    `today` (UTC) included. `most`: symbols at most; None where nobody wrote them down. Raises RequestError.
     """
     try:
         names = tuple(dict.fromkeys(check_symbol(symbol) for symbol in symbols))
         frames = tuple(dict.fromkeys(parse_timeframe(str(timeframe)) for timeframe in timeframes or ()))
     except ValueError as error:
         raise RequestError(str(error)) from None
-    if not 1 <= len(names) <= MOST_SYMBOLS:
-        raise RequestError(f"{len(names)} symbols given; give 1 to {MOST_SYMBOLS}")
+    if not names or (most is not None and len(names) > most):
+        raise RequestError(f"{len(names)} symbols given; give 1 to {MOST_SYMBOLS}, or none for all that are followed")
     if timeframes is not None and not frames:
         raise RequestError("no timeframes given; give one or more of 1m 5m 15m 30m 1h 4h 1d 1w")
     first, last = _dates(days, start, end, today)

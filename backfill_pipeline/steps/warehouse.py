@@ -25,18 +25,20 @@ class Warehouse:
     now: Callable[[], datetime]
     intraday_grain: Grain = "day"
     daily_grain: Grain = "month"
-    _stored: set[tuple[str, int]] = field(default_factory=set, repr=False)  # calendars that the database has
+    _sessions: dict[str, Sessions] = field(default_factory=dict, repr=False)
 
     def grain(self, chain: Chain) -> Grain:
         return self.intraday_grain if chain.base == "1m" else self.daily_grain
 
     def sessions(self, calendar: str) -> Sessions:
-        """The calendar, and the same in the database so that SQL can count."""
-        sessions = load_sessions(calendar, horizon(self.now().date()))
-        if (calendar, len(sessions)) not in self._stored:
+        """The calendar, and the same in the database so that SQL can count. One for the warehouse's life: places of
+        sessions stay what they are over New Year.
+        """
+        if calendar not in self._sessions:
+            sessions = load_sessions(calendar, horizon(self.now().date()))
             store_sessions(self.conn, sessions)
-            self._stored.add((calendar, len(sessions)))
-        return sessions
+            self._sessions[calendar] = sessions
+        return self._sessions[calendar]
 
     def subject(self, instrument: Instrument, chain: Chain) -> Subject:
         sessions = self.sessions(instrument.calendar)

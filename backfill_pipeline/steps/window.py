@@ -19,9 +19,12 @@ from backfill_pipeline.storage.coverage import answered_windows
 from backfill_pipeline.storage.rows import Changes, Key
 from backfill_pipeline.storage.status import read_status, write_status
 
+from .basis_check import adjusted
 from .derive import by_provider, derive_features, derive_intraday, derive_weeks, with_whole
+from .disagreement import disagreement_notes
 from .fetching import Fetched
-from .ingest import explain_unlisted, ingest, inside
+from .guard import ingest_guarded
+from .ingest import Note, explain_unlisted, inside
 from .split_features import refresh_stale
 from .warehouse import Subject, Warehouse
 
@@ -37,17 +40,21 @@ class Work:
     features: int = 0
 
 
-def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> None:
-    """Store answers and everything that follows from them."""
+def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> list[Note]:
+    """Store answers and everything that follows from them. Returns what people should know of it; it is logged, too."""
     days = [subject.sessions.session[row].astype(object) for answer in answers for row in answer.rows.tolist()]
+    work.received += sum(answer.received for answer in answers)
     with warehouse.conn:
-        changes = _ingest(warehouse, subject, answers, work)
-        _weeks(warehouse, subject, days, changes)
-        _follow(warehouse, subject, changes, work)
+        notes = adjusted(warehouse, subject, answers)
+        if not notes:
+            changes = _ingest(warehouse, subject, answers, notes)
+            _weeks(warehouse, subject, days, changes)
+            _follow(warehouse, subject, changes, work)
+    return notes
 
 
 def settle(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: Work) -> None:
-    """What follows without any answer: the wanted sessions `begun` that the lifetime explains, whole weeks, and features
+    """What follows without an answer: wanted sessions `begun` that the lifetime explains, whole weeks, and features
     that a new split has changed.
     """
     with warehouse.conn:
@@ -75,13 +82,15 @@ def _weeks(warehouse: Warehouse, subject: Subject, days: Sequence[date], changes
         _add(changes, {"1w": derive_weeks(warehouse, subject, min(days), max(days))})
 
 
-def _ingest(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> dict[Timeframe, Changes]:
-    """Store answers, and the coarser bars and statuses that follow from them."""
+def _ingest(
+    warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], notes: list[Note]
+) -> dict[Timeframe, Changes]:
+    """Store answers, and the coarser bars and statuses that follow from them. Adds to `notes`."""
     conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
     changes: dict[Timeframe, Changes] = {}
-    for fetched in answers:
-        one = ingest(warehouse, subject, fetched)
-        work.received += fetched.received
+    for one in ingest_guarded(warehouse, subject, answers, notes):
+        fetched = one.fetched
+        notes += disagreement_notes(warehouse, subject, one)
         _add(changes, {base: one.changes})
         statuses: Sequence[SessionStatus] = one.statuses
         if base == "1m":

@@ -40,6 +40,8 @@ def judge(*told: SplitEvent, prices: list[Day] | None = None, today: date = TODA
         pytest.param((1, 4), 400.0, 49.0, False, id="eight for one told as four"),
         pytest.param((1, 4), 400.0, 199.0, True, id="nearer to four than to none, and not yet twice"),
         pytest.param((1, 4), 400.0, 201.0, False, id="nearer to none than to four"),
+        pytest.param((1, 2), 200.0, 141.0, True, id="nearer to two than to none"),
+        pytest.param((1, 2), 200.0, 142.0, False, id="nearer to none than to two"),
         pytest.param((10, 1), 1.0, 9.4, True, id="reverse"),
         pytest.param((10, 1), 1.0, 1.02, False, id="reverse without a jump"),
         pytest.param((50, 1), 0.1, 2.6, True, id="a reverse split, and the price all but halves"),

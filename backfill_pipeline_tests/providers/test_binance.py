@@ -19,7 +19,7 @@ from backfill_pipeline.domain.windows import MINUTE, Window, to_micros
 from backfill_pipeline.providers.base import Lifetime, Provider, Request
 from backfill_pipeline.providers.binance import BinanceProvider
 from backfill_pipeline.providers.budget import NoBudget
-from backfill_pipeline.providers.errors import NeverServed
+from backfill_pipeline.providers.errors import NeverServed, ServerTrouble
 from backfill_pipeline_tests.providers.polygons import (
     AAPL,
     BITCOIN,
@@ -235,10 +235,13 @@ FIRST_DAY_OF_BITCOIN = (
 
 
 def test_a_pair_is_listed_since_its_first_bar() -> None:
-    with serving(reply("200 OK", FIRST_DAY_OF_BITCOIN), reply("200 OK", b"[]")) as server:
+    with serving(reply("200 OK", FIRST_DAY_OF_BITCOIN), reply("200 OK", b"[]"), reply("503 Busy")) as server:
         of = BinanceProvider(server.url, budget=NoBudget(), patience=QUICK)
         assert of.lifetime("BTCUSDT") == Lifetime(date(2017, 8, 17), None)
         assert of.lifetime("SOONUSDT") is None
+        with pytest.raises(ServerTrouble, match="binance: lifetime of BTCUSDT: "):
+            of.lifetime("BTCUSDT")
+        assert len(server.asked) == 4  # a server in trouble is asked twice, and not waited for
     assert server.asked[0].startswith("GET /api/v3/klines?symbol=BTCUSDT&interval=1d&startTime=0&limit=1 HTTP/1.1\r\n")
 
 

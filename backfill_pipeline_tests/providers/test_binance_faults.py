@@ -144,6 +144,16 @@ def test_a_row_that_says_it_ends_later_is_provisional_and_the_others_are_answere
     assert alike(again.stored, right)
 
 
+def test_a_stray_bar_of_another_page_does_not_stand_against_the_true_one(standin: StandIn) -> None:
+    request = asking(date(2026, 7, 20), DAYS[1], "1m", PAIR)
+    # The bar a week after each page's last lies in another page of the same request, or behind all of them.
+    standin.fault("outside_window", times=None)
+    heard = hear(binance(standin), request)
+    assert alike(heard.stored, truth(standin, request))
+    assert heard.answered == [request.window]
+    assert {one.reason for one in heard.refused} == {f"ts is outside the asked window {request.window}"}
+
+
 def test_what_was_answered_before_an_error_counts(standin: StandIn) -> None:
     standin.queue("ok", "ok", "401")
     request = asking(*DAYS, "1m", PAIR)

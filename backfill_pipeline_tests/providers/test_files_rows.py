@@ -64,10 +64,10 @@ def test_any_piece_and_any_order_give_the_same_rows(
 
 
 def test_times_keep_their_last_digit(tmp_path: Path) -> None:
-    """As a float64, a time in nanoseconds is rounded to 256 of them."""
-    start = (DAY.start + 1) * 1000
-    path = write(tmp_path / "day.csv.gz", [f"A,1,1,1,1,1,{start},1"])
-    assert read_rows(path, "day", ["A"], DAY)["A"].ts.tolist() == [DAY.start + 1]
+    """As a float64, a time in nanoseconds is rounded to 256 of them: the last ones to the next microsecond."""
+    starts = [(DAY.start + n) * 1000 + 999 for n in range(300)]
+    path = write(tmp_path / "day.csv.gz", [f"A,1,1,1,1,1,{start},1" for start in starts])
+    assert read_rows(path, "day", ["A"], DAY)["A"].ts.tolist() == [DAY.start + n for n in range(300)]
 
 
 def test_a_day_of_a_million_rows_takes_a_few_pieces_of_memory(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from backfill_pipeline_tests.standin.replies import as_json
 NOW = datetime(2026, 8, 6, 12, tzinfo=UTC)
 FRIDAY, TUESDAY = date(2024, 3, 8), date(2024, 3, 12)
 ALL = Days(date(2024, 1, 1), None)
-QUICK = Patience(tries=3, backoff=0.001, silence=2.0)
+QUICK = Patience(tries=3, backoff=0.001, silence=10.0)
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def test_the_market_is_asked_by_date_and_nobody_by_name(standin: StandIn) -> Non
 
 def test_thousands_of_rows_are_few_requests(standin: StandIn) -> None:
     for number in range(238):
-        standin.market.dividend(f"Z{number}", FRIDAY + timedelta(days=number), 0.1)
+        standin.market.split(f"Z{number}", FRIDAY + timedelta(days=number), 1, 2)
     asked = source(standin, 100)
-    assert len(list(asked.dividends(ALL))) == 240
+    assert len(list(asked.splits(ALL))) == 242
     assert asked.answered == len(standin.requests) == 3
 
 

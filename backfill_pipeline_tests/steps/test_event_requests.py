@@ -1,4 +1,4 @@
-"""What the market's events cost in requests, and whom they belong to: a stand-in over a real socket, a real database."""
+"""What the market's events cost in requests, and whom they belong to: a real socket, a real database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
-
 
 from backfill_pipeline.storage.events import read_dividends
 from backfill_pipeline_tests.standin import StandIn
@@ -39,6 +38,14 @@ def test_a_hundred_symbols_cost_no_more_requests_than_one(desk: Office, standin:
     assert not any("ticker" in seen.path for seen in standin.requests)
 
 
+def splits_asked(desk: Office, days_later: int) -> list[str]:
+    """A run so many days after NOW: which dates of splits it asks for."""
+    desk.standin.reset()
+    desk.run(NOW + timedelta(days=days_later))
+    queries = [seen.path.partition("?")[2] for seen in desk.standin.requests if "splits" in seen.path]
+    return [query.partition("&sort")[0] for query in queries]
+
+
 def test_older_days_and_new_symbols_are_asked_and_the_rest_is_not_again(desk: Office, standin: StandIn) -> None:
     standin.market.split("AAPL", date(2020, 8, 31), 20, 21)
     standin.market.split("MSFT", date(2024, 2, 1), 20, 21)
@@ -49,18 +56,19 @@ def test_older_days_and_new_symbols_are_asked_and_the_rest_is_not_again(desk: Of
     desk.run(NOW + timedelta(days=1))
     desk.follow("AAPL", since=date(2019, 1, 2))
     desk.follow("MSFT", since=date(2024, 1, 2))
-    standin.reset()
-    desk.run(NOW + timedelta(days=1))
+    asked = splits_asked(desk, 1)
 
     assert [row[0] for row in desk.splits()] == ["AAPL", "MSFT"]
-    asked = [seen.path.partition("?")[2].partition("&sort")[0] for seen in standin.requests if "splits" in seen.path]
     # Nothing lies between the two days that the new symbol and the old one want, so it is one list.
     assert asked == ["execution_date.gte=2019-01-02"]
 
-    standin.reset()
-    desk.run(NOW + timedelta(days=2))
-    asked = [seen.path.partition("?")[2].partition("&sort")[0] for seen in standin.requests if "splits" in seen.path]
-    assert asked == ["execution_date.gte=2024-04-30"]
+    assert splits_asked(desk, 2) == ["execution_date.gte=2024-04-30"]
+
+    desk.query("DELETE FROM wanted")
+    desk.follow("AAPL", "MSFT", since=date(2024, 5, 1))
+    assert splits_asked(desk, 3) == ["execution_date.gte=2024-05-01"]
+    desk.follow("AAPL", since=date(2019, 1, 2))
+    assert splits_asked(desk, 4) == ["execution_date.gte=2024-05-02"]  # older days were asked once and for all
 
 
 def test_a_kind_that_cannot_be_asked_stops_no_other_and_is_asked_in_full_next_time(

@@ -60,7 +60,9 @@ def test_five_hundred_symbols_twenty_days_are_twenty_requests(database_url: str,
     with polygon(database_url, standin) as warehouse:
         instruments = [listed(warehouse, name) for name in NAMES]
         sessions = warehouse.sessions("XNYS")
-        days = [day.astype(object) for day in sessions.session[sessions.rows_between(date(2026, 7, 1), date(2026, 8, 5))]]
+        days = [
+            day.astype(object) for day in sessions.session[sessions.rows_between(date(2026, 7, 1), date(2026, 8, 5))]
+        ]
         first, last = days[-20], days[-1]
         tasks = [task(warehouse, instrument, DAILY, first, last) for instrument in instruments]
         done = list(run_tasks(warehouse, tasks, Work()))

@@ -1,0 +1,64 @@
+"""An answer in adjusted prices is not stored: it would pass every other test. The caller holds the symbol's lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from backfill_pipeline.domain.adjust import Split
+from backfill_pipeline.domain.basis import basis_mismatch
+from backfill_pipeline.domain.sessions import REGULAR
+from backfill_pipeline.domain.windows import Window
+from backfill_pipeline.storage.closes import daily_closes
+from backfill_pipeline.storage.events import read_splits
+from backfill_pipeline.storage.frames import closes_before
+
+from .fetching import Fetched
+from .ingest import Note
+from .warehouse import Subject, Warehouse
+
+logger = logging.getLogger(__name__)
+
+# Sessions before an answer in which its last known close is looked for.
+_BACK = 5
+
+
+def adjusted(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched]) -> list[Note]:
+    """Why nothing of the answers, which came together, may be stored; empty: they are in the basis of their own days.
+
+    One session on another basis refuses all of them. In the open transaction; logged.
+    """
+    splits = read_splits(warehouse.conn, subject.instrument.symbol_id)
+    for fetched in answers:
+        mismatch = _mismatch(warehouse, subject, fetched, splits)
+        if mismatch is not None:
+            line = (
+                f"{subject.instrument.symbol} {subject.chain.base}: {mismatch}; nothing of this answer of"
+                f" {fetched.provider} is stored, and it is asked for again. Where the known price is the adjusted one,"
+                " delete that session's bars first"
+            )
+            logger.warning(line)
+            return [(int(one.rows[0]), int(one.rows[-1]), line) for one in answers]
+    return []
+
+
+def _mismatch(warehouse: Warehouse, subject: Subject, fetched: Fetched, splits: Sequence[Split]) -> str | None:
+    sessions, symbol_id = subject.sessions, subject.instrument.symbol_id
+    bars, part = fetched.validated.bars, fetched.validated.part
+    if not len(bars):
+        return None
+    if subject.chain.base == "1m":
+        regular = sessions.parts.segment[part] == REGULAR
+        row = sessions.parts.row[part]
+        if not regular.all():
+            bars, row = bars.take(regular), row[regular]
+    else:
+        row = part
+    first = int(fetched.rows[0])
+    day = sessions.session[first].astype(object)
+    before = None
+    if first:
+        nights = Window(int(sessions.day_start[max(0, first - _BACK)]), int(sessions.day_start[first]))
+        before = closes_before(warehouse.conn, symbol_id, [(day, nights)]).get(day)
+    known = daily_closes(warehouse.conn, symbol_id, fetched.window)
+    return basis_mismatch(bars, sessions.session[row], known, before, splits)
