@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from . import bookkeeping, decode, features, ingest, memory, resample
+from . import bookkeeping, decode, features, ingest, memory, overlap, resample
 from .figures import Figure, show
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -14,6 +14,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "features": features.run,
     "bookkeeping": bookkeeping.run,
     "decode": decode.run,
+    "overlap": overlap.run,
     "memory": memory.run,
 }
 

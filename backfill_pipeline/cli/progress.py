@@ -59,16 +59,16 @@ class Progress:
         with self._bar, log_shown(quiet=self._quiet):
             yield
 
-    def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
+    def outcome(self, chain: Chain, outcome: PartitionOutcome, work: Work) -> None:
         counts = self._counts.partitions
         counts[outcome.state] = counts.get(outcome.state, 0) + 1
         if outcome.state == "incomplete":
             self._counts.incomplete.append(outcome.message)
         where = f"{outcome.symbol} {chain.base} {outcome.period.key}"
         done = sum(counts.values())
-        self._bar.update(self._task, completed=done, description=where)
+        self._bar.update(self._task, completed=done, description=f"{where}{work.to_go}")
         if not self._quiet and not err.is_terminal and time.monotonic() - self._spoke > _NEWS:
-            err.print(f"{done} of {self._total} partitions, now {where}")
+            err.print(f"{done} of {self._total} partitions, now {where}{work.to_go}")
             self._spoke = time.monotonic()
 
     def finished(self, work: Work) -> None:

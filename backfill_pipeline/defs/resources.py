@@ -62,7 +62,7 @@ def grain_of(settings: Settings, chain: Chain) -> Grain:
 class Listener(Protocol):
     """Told what runs in this process do: a shell's progress bar."""
 
-    def outcome(self, chain: Chain, outcome: PartitionOutcome) -> None:
+    def outcome(self, chain: Chain, outcome: PartitionOutcome, work: Work) -> None:
         """A partition is settled."""
 
     def finished(self, work: Work) -> None:

@@ -68,7 +68,7 @@ def run_tasks(
     at the very end, naming the partitions with missing bars and what was `refused` before anything ran.
     """
     work = Work()
-    ledger = _Ledger(context, pipeline)
+    ledger = _Ledger(context, pipeline, work)
     try:
         with Recorder(context) as recorder:
             for task, outcome in run_all(warehouse, tasks, work):
@@ -89,8 +89,9 @@ def run_tasks(
 class _Ledger:
     """What a run says of its partitions, while it goes on and at the end."""
 
-    def __init__(self, context: Context, pipeline: Pipeline) -> None:
+    def __init__(self, context: Context, pipeline: Pipeline, work: Work) -> None:
         self._context = context
+        self._work = work
         self._pipeline = pipeline
         self._spoke = time.monotonic()
         self._states: Counter[State] = Counter()
@@ -117,10 +118,11 @@ class _Ledger:
             if self._states["in progress"] + self._states["not served"] <= _MOST_LINES:
                 self._context.log.info(outcome.message)
         if self._pipeline.listener is not None:
-            self._pipeline.listener.outcome(chain, outcome)
+            self._pipeline.listener.outcome(chain, outcome, self._work)
         if time.monotonic() - self._spoke > _NEWS:
             recorder.flush()
-            self._context.log.info(f"{self.counts()} so far, now at {outcome.symbol} {outcome.period.key}")
+            place = f"{outcome.symbol} {outcome.period.key}"
+            self._context.log.info(f"{self.counts()} so far, now at {place}{self._work.to_go}")
             self._spoke = time.monotonic()
 
     def failure(self, refused: Sequence[str]) -> dg.Failure:

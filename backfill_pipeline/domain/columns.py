@@ -127,6 +127,15 @@ _COVERAGE = (
     _c("valid_until", "timestamp with time zone", "UTC", "asked again from then on; infinity: never"),
 )
 
+_SAMPLES = (
+    _c("month", "date", "date", "the month's first day"),
+    _SYMBOL_ID,
+    _BASE,
+    _SESSION,
+    _c("asked_at", "timestamp with time zone", "UTC", "when what was known stopped being believed"),
+    _c("differing", "integer", "base bars", "changed or withdrawn by the new answer; NULL: there is none yet"),
+)
+
 _STATUS = (
     _SYMBOL_ID,
     _BASE,
@@ -229,6 +238,9 @@ TABLES = (
         "session_status",
         "One row per symbol, base timeframe and session. expected = stored + sum(explained) + missing.",
         _STATUS,
+    ),
+    TableDeclaration(
+        "samples", "One row per month, symbol, base timeframe and session that was asked again.", _SAMPLES
     ),
     TableDeclaration("features", "One row per symbol, timeframe and regular bar.", FEATURE_ROWS),
     *EVENT_TABLES,

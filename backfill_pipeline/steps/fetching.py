@@ -115,8 +115,14 @@ def believe(unit: Unit, pieces: Sequence[Answer], failure: ProviderError | None,
         bars = received if mine.all() else received.take(mine)
         validated = validate(bars, subject.chain.base, window, subject.sessions)
         vouched = tuple(union(intersect([window], answered)))
-        fetched.append(Fetched(unit.provider.name, window, run, validated, vouched, len(bars), now, tuple(notes)))
+        said = (*notes, *_refusals(validated))
+        fetched.append(Fetched(unit.provider.name, window, run, validated, vouched, len(bars), now, said))
     return fetched
+
+
+def _refusals(validated: Validated) -> list[str]:
+    count, reasons = len(validated.refused), list(dict.fromkeys(one.reason for one in validated.refused))
+    return [f"{count} row{'s' * (count > 1)} in quarantine: {', '.join(reasons[:3])}"] if count else []
 
 
 class Fetching(Generic[T]):

@@ -134,11 +134,14 @@ def _classes(
     sessions, now = subject.sessions, fetched.fetched_at
     final = is_final(sessions, now)
     night = datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
+    # A refused row leaves a hole, also before and after the market, where none is counted as missing.
+    refused = np.array([refusal.ts for refusal in fetched.validated.refused], dtype=np.int64)
+    holed = set(sessions.row_of(refused).tolist())
     validity: list[tuple[bool, datetime | None]] = []
     for row, status in zip(fetched.rows.tolist(), statuses, strict=True):
         if due_at[row] > to_micros(now):
             validity.append((False, to_datetime(int(due_at[row]))))
-        elif status.missing:
+        elif status.missing or row in holed:
             validity.append((True, now + _RETRY_AFTER))
         else:
             validity.append((True, None if final[row] else night))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -136,6 +137,17 @@ class Job:
                 pieces = tickers(self._warehouse.conn, of.symbol_id, provider.name, FIRST_DAY, until, of.symbol)
             self._pieces[provider.name] = pieces
         return self._pieces[provider.name]
+
+    def requests_left(self) -> dict[Provider, int]:
+        """About how many requests its needed sessions still take, by provider; those that cost nothing left out."""
+        base, left = self.task.chain.base, {}
+        per_session = rows_per_session(self.subject.sessions, base, self._seen)
+        for place, sessions in zip(*np.unique(self.chosen[self.needed], return_counts=True), strict=True):
+            provider = self.subject.route.providers[int(place)]
+            page = provider.page_rows(base)
+            if page is not None:
+                left[provider] = math.ceil(sessions * per_session / page)
+        return left
 
     def order(self) -> tuple[int, int, int]:
         """Jobs with the smallest go first: what costs no requests, then the newest sessions of all."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 
+from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.errors import ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import lock, try_lock, unlock
 
@@ -18,6 +20,9 @@ from .warehouse import Warehouse
 from .window import Work, write_answers
 
 logger = logging.getLogger(__name__)
+
+# Waits from here on are told before anything is asked, in seconds.
+_TOLD = 5.0
 
 Done = tuple[Task, PartitionOutcome]
 
@@ -42,6 +47,9 @@ class Run:
         newest = (job.provider(int(job.needed[-1])) for job in self.jobs if len(job.needed))
         most = max((at_once(provider) for provider in {p.name: p for p in newest}.values()), default=1)
         fetching: Fetching[tuple[Job, Answers]] = Fetching(most)
+        self._look_ahead()
+        if self.work.to_wait >= _TOLD:
+            logger.info(f"about {self.work.to_ask} requests to go; the last can be sent in {self.work.to_wait:.0f} s")
         while True:
             # One question first: a wrong key or a dead network is not to be met eight times.
             while fetching.flying < (fetching.most if self.heard else 1) and (job := self._next()) is not None:
@@ -50,7 +58,16 @@ class Run:
             if not fetching.flying:
                 return
             self._take(*fetching.next())
+            self._look_ahead()
             yield from self.told()
+
+    def _look_ahead(self) -> None:
+        """How many requests are left, and how long they must wait for their turns."""
+        left: Counter[Provider] = Counter()
+        for job in self.jobs:
+            left.update(job.requests_left())
+        self.work.to_ask = sum(left.values())
+        self.work.to_wait = max((provider.expected_wait(count) for provider, count in left.items()), default=0.0)
 
     def release(self) -> None:
         """Give back the locks of what is still under way: the run was stopped."""

@@ -31,13 +31,23 @@ from .warehouse import Subject, Warehouse
 
 @dataclass
 class Work:
-    """What a run has done so far. `asked`: requests' windows; `received`, `written`, `removed`: rows of bars."""
+    """What a run has done so far. `asked`: requests' windows; `received`, `written`, `removed`: rows of bars. `to_ask`:
+    requests that are left, about; `to_wait`: seconds until the last of them could be sent.
+    """
 
     asked: int = 0
+    to_ask: int = 0
+    to_wait: float = 0.0
     received: int = 0
     written: int = 0
     removed: int = 0
     features: int = 0
+
+    @property
+    def to_go(self) -> str:
+        """What is left to ask for, for people: `; about 12 requests and 0:02:25 to go`; empty for nothing."""
+        left = timedelta(seconds=round(self.to_wait))
+        return f"; about {self.to_ask} requests and {left} to go" if self.to_ask else ""
 
 
 def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> list[Note]:

@@ -43,8 +43,9 @@ def set_aside(
     rows: Sequence[Refusal],
     now: datetime,
 ) -> None:
-    """Keep the rows of an answer about `window` that would withdraw too much, all for that one reason. They take the place
-    of those of an earlier such answer; where its reason is the same to the digit, those stay. In the open transaction.
+    """Keep the rows of an answer about `window` that would withdraw too much, all for that one reason. They take the
+    place of those of an earlier such answer; where its reason is the same to the digit, those stay. In the open
+    transaction.
     """
     if not rows:
         return

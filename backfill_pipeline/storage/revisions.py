@@ -39,17 +39,6 @@ def final_bars(conn: Connection, key: Key, days: Sequence[date]) -> dict[date, i
     return _counts(conn, key, "bars", "session = ANY(%(days)s)", {"days": list(days)})
 
 
-def revised_bars(conn: Connection, key: Key, since: datetime) -> int:
-    """Bars of `key` that were changed or withdrawn at `since` or later."""
-    with conn.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(DISTINCT ts) FROM bar_revisions WHERE symbol_id = %(id)s AND timeframe = %(tf)s"
-            " AND ts >= %(low)s AND ts < %(high)s AND revised_at >= %(since)s",
-            _parameters(key) | {"since": since},
-        )
-        return int(cursor.fetchall()[0][0])
-
-
 def disagreements(
     conn: Connection, key: Key, provider: str, revised_at: datetime, tolerance: float
 ) -> list[Disagreement]:

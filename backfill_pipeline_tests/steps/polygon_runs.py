@@ -56,25 +56,25 @@ def untrue(warehouse: Warehouse, market: Market) -> list[str]:
     """What the tables claim against the market's truth; empty where every bar and every claim of coverage is right.
 
     A stored base bar is the market's, to the last digit. A session that is answered for ever has all of the market's
-    bars; one that is to be asked again may lack what `session_status` counts as missing and what was refused. Of one
-    that is not answered, no bar is final.
+    bars; one that is to be asked again may lack what was refused, and where `session_status` counts any as missing,
+    more. Of one that is not answered, no bar is final.
     """
     found = []
-    for symbol, base, day, answered, for_ever, allowed in query(warehouse, _SESSIONS):
+    for symbol, base, day, answered, for_ever, missing, refused in query(warehouse, _SESSIONS):
         stored, final = _stored(warehouse, symbol, base, day)
         right = _right(market, str(symbol), str(base), day)
         place = np.searchsorted(right.ts, stored.ts)
         lacking = len(right) - len(stored)
         if (place == len(right)).any() or not same(right.take(place), stored):
             found.append(f"{symbol} {base} {day}: bars that the market never had")
-        elif answered and lacking > (0 if for_ever else allowed):
+        elif answered and lacking and (for_ever or not (missing or lacking <= refused)):  # type: ignore[operator]  # a count
             found.append(f"{symbol} {base} {day}: answered, and {lacking} bars are absent without a word")
         elif not answered and final.any():
             found.append(f"{symbol} {base} {day}: not answered, and {final.sum()} bars are final")
     return found
 
 
-# Wanted sessions: whether they are answered, for ever, and how many bars a session may lack that is not.
+# Wanted sessions: whether they are answered, and for ever; how many bars are known to be missing, and were refused.
 _SESSIONS = """
 WITH answer AS (
     SELECT symbol_id, timeframe, range_agg(time_window) AS ever,
@@ -84,10 +84,9 @@ WITH answer AS (
 SELECT y.symbol, w.timeframe::text, x.session,
        coalesce(a.ever @> tstzrange(x.day_start, x.post_close), false),
        coalesce(a.for_ever @> tstzrange(x.day_start, x.post_close), false),
-       coalesce(s.missing, 0) + (
-           SELECT count(*) FROM quarantine AS q WHERE (q.symbol_id, q.timeframe) = (w.symbol_id, w.timeframe)
-           AND q.ts >= x.day_start AND q.ts < x.day_end
-       )
+       coalesce(s.missing, 0),
+       (SELECT count(*) FROM quarantine AS q WHERE (q.symbol_id, q.timeframe) = (w.symbol_id, w.timeframe)
+        AND q.ts >= x.day_start AND q.ts < x.day_end)
 FROM wanted AS w JOIN symbols AS y USING (symbol_id)
 JOIN sessions AS x ON x.calendar = y.calendar AND w.time_window @> x.day_start
 LEFT JOIN answer AS a USING (symbol_id, timeframe)

@@ -145,7 +145,7 @@ def test_withdrawn_bars_take_what_was_built_of_them_along(
     day = date(2024, 11, 12)
     for ts in regular_minutes(day)[:minutes]:
         del exchange.minutes[ts]
-    query(warehouse, "UPDATE coverage SET valid_until = '2024-01-01'")
+    query(warehouse, "SELECT reopen('ABC', '1m', %s, %s)", day, day)
     outcome = backfill(warehouse, listed(warehouse), INTRADAY, day, day)["2024-11-12"]
     assert outcome.message == f"ABC 2024-11-12 1m: {minutes} of 390 bars are missing"
     after = tables(warehouse.conn)
@@ -249,7 +249,7 @@ def test_a_week_is_built_when_its_last_session_is_there_and_goes_when_one_is_wit
     expected = {micros(monday, 0): ("regular", plain.rounded(plain.week(exchange.days, monday)))}
     assert plain.stored(warehouse, "1w") == expected
     del exchange.days[micros(date(2024, 12, 4), 0)]
-    query(warehouse, "UPDATE coverage SET valid_until = '2024-01-01'")
+    query(warehouse, "SELECT reopen('ABC', '1d', '2024-12-04', '2024-12-04')")
     backfill(warehouse, abc, DAILY, monday, date(2024, 12, 6))
     assert plain.stored(warehouse, "1w") == {}
     assert query(warehouse, "SELECT count(*) FROM features WHERE timeframe = '1w'") == [(0,)]
