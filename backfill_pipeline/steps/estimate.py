@@ -22,8 +22,9 @@ from .warehouse import Warehouse
 # Measured with all that is derived: a base bar and its coarser bars of 150 bytes each and features of 193, indexes
 # included. Minutes with extended hours: 1.32 rows of bars and 0.54 of features each; days: 1.21 and 1.21.
 BYTES_PER_BAR: dict[Base, int] = {"1m": 300, "1d": 414}
-# Bars a second that one process takes from an answer to features, of this project's benchmarks on two old cores.
+# What one process takes from an answer to features, on two old cores: bars a second, and seconds for each symbol.
 BARS_PER_SECOND = 60_000
+SECONDS_PER_SYMBOL = 0.05
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def estimate(warehouse: Warehouse, tasks: Sequence[Task]) -> Estimate:
     return Estimate(
         costly,
         max(waiting.values(), default=0.0),
-        bars / BARS_PER_SECOND,
+        bars / BARS_PER_SECOND + len(open_jobs) * SECONDS_PER_SYMBOL,
         sessions,
         int(bars),
         int(disk),
