@@ -26,7 +26,7 @@ from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
 from backfill_pipeline.reading import read_bars
 from backfill_pipeline.steps.fetching import Unit, ask
-from backfill_pipeline.steps.ingest import ingest
+from backfill_pipeline.steps.guard import ingest_guarded
 from backfill_pipeline.steps.job import CHUNK_MONTHS
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.calendars import store_sessions
@@ -70,9 +70,8 @@ class _Workload:
     def store(self) -> None:
         conn = self.warehouse.conn
         for unit in self.units:
-            for answer in ask(unit, NOW).fetched:
-                with conn:
-                    done = ingest(self.warehouse, unit.subject, answer)
+            with conn:
+                for done in ingest_guarded(self.warehouse, unit.subject, ask(unit, NOW).fetched, []):
                     write_status(conn, unit.subject.instrument.symbol_id, "1m", done.statuses, NOW)
 
 
@@ -161,8 +160,8 @@ def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
             cursor.execute("CREATE TABLE peer (LIKE bars INCLUDING ALL)")
         raw, new, again, read, raw_read = [], [], [], [], []
         log = 0
-        ids = sorted({subject.instrument.symbol_id for subject, _ in work.windows})
-        names = sorted({subject.instrument.symbol for subject, _ in work.windows})
+        ids = sorted({unit.subject.instrument.symbol_id for unit in work.units})
+        names = sorted({unit.subject.instrument.symbol for unit in work.units})
         for _ in range(repeats):
             with conn, conn.cursor() as cursor:
                 cursor.execute("TRUNCATE peer, bars, coverage, session_status")

@@ -31,10 +31,12 @@ _LEAST_SAME_SESSION = math.log(1.2)
 _LEAST_STEP = math.log(2)
 
 # Splits nobody told of, either way round: n:1 convinces at once, 3:2 and its like after so many sessions on end.
-_USUAL = [
+_SHARES = [
     *map(Fraction, (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)),
     *(Fraction(3, 2), Fraction(4, 3), Fraction(5, 4), Fraction(5, 2)),
 ]
+_USUAL = [(usual, math.log(usual)) for ratio in _SHARES for usual in (ratio, 1 / ratio)]
+_LEAST_USUAL = math.log(min(_SHARES)) - _SAME_SESSION
 _SESSIONS_FOR_BROKEN = 3
 
 # Prices under a cent are no witness: a tick of 0.0001 is more than 1 % of them, and closes double by a tick.
@@ -123,11 +125,10 @@ def _later(day: date, splits: Sequence[Split]) -> list[float]:
 
 def _usual(shares: float) -> Fraction | None:
     """The usual split ratio that `shares` is near to."""
-    for ratio in _USUAL:
-        for usual in (ratio, 1 / ratio):
-            if abs(math.log(shares / usual)) <= _SAME_SESSION:
-                return usual
-    return None
+    size = math.log(shares)
+    if abs(size) < _LEAST_USUAL:
+        return None
+    return next((ratio for ratio, log in _USUAL if abs(size - log) <= _SAME_SESSION), None)
 
 
 def _line(shares: float, where: str) -> str:

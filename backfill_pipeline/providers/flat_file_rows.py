@@ -18,7 +18,7 @@ from pathlib import Path
 from backfill_pipeline.domain.bars import UNKNOWN_TRADES, Bars, concatenate, make_bars, no_bars
 from backfill_pipeline.domain.windows import Window, to_datetime
 
-from .errors import NotBelieved, Unreachable
+from .errors import NotBelieved
 
 _PRICES = ("volume", "open", "close", "high", "low")
 _NAMES = ("ticker", *_PRICES, "window_start", "transactions")
@@ -34,8 +34,8 @@ _ROWS = re.compile(rb"(?:[^,\n]*+(?:,-?\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?){5},(?:
 def read_rows(path: Path, where: str, tickers: Collection[str], day: Window) -> dict[str, Bars]:
     """By ticker, its rows in the file's order, labelled by their window_start; tickers without a row are left out.
 
-    `where`: the file, for error lines. Raises FileNotFoundError; Unreachable for a file that cannot be read to its
-    end; NotBelieved for one that is none of `day`, or has a wrong header or a cell that is no number.
+    `where`: the file, for error lines. Raises FileNotFoundError; NotBelieved for a file that cannot be read to its
+    end, is none of `day`, or has a wrong header or a cell that is no number.
     """
     wanted = {ticker.encode(): ticker for ticker in tickers}
     found: dict[str, list[Bars]] = {ticker: [] for ticker in tickers}
@@ -73,9 +73,9 @@ def _chunks(path: Path, where: str) -> Iterator[bytes]:
     except FileNotFoundError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise Unreachable(f"{where}: the file is cut short or damaged; fetch it anew") from None
+        raise NotBelieved(f"{where}: the file is cut short or damaged; fetch it anew") from None
     except OSError as error:
-        raise Unreachable(f"{where}: the file cannot be read: {error.strerror or error}") from None
+        raise NotBelieved(f"{where}: the file cannot be read: {error.strerror or error}") from None
     if rest:
         yield rest + b"\n"
 

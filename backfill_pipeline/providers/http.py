@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util.retry import Retry
 
 from .budget import Budget, Priority
+from .causes import cause, was_connected
 from .errors import ProviderStopped, RateLimited, Retryable, ServerTrouble, Unreachable
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ T = TypeVar("T")
 MOST_BYTES = 64 << 20
 # A server may ask for a longer wait; it is asked again after this many seconds all the same.
 MOST_WAIT = 900.0
+# Seconds after which an address at which nobody was ever found is given up: a wrong one, or there is no network.
+_PATIENCE_WITH_NOBODY = 5.0
 # A shorter key could be part of an honest number.
 _SHORTEST_SCRUBBED = 8
 _MOST_WORDS = 200
@@ -120,6 +123,8 @@ class Http:
         self._refuse = refuse
         self._key = key
         self._stopped: str | None = None
+        self._connected = False
+        self._alone_since: float | None = None
         word = "none" if key is None else key.get_secret_value()
         if not word or not (word.isascii() and word.isprintable()) or " " in word:
             # As a header it would be refused with its text in the error.
@@ -150,7 +155,14 @@ class Http:
             if not isinstance(outcome, Retryable):
                 return outcome
             tried += 1
+            if self._is_alone():
+                most = tried
             policy = self._after(outcome, policy, tried, min(most, outcome.most_tries or most))
+
+    def _is_alone(self) -> bool:
+        """Whether nobody was found at the address by any request, and it has been tried long enough, and twice."""
+        first, self._alone_since = self._alone_since, self._alone_since or time.monotonic()
+        return not self._connected and first is not None and time.monotonic() - first > _PATIENCE_WITH_NOBODY
 
     def _after(self, fault: Retryable, policy: Retry, tried: int, most: int) -> Retry:
         """Wait as the fault deserves; the policy for the next try. Raises the fault if there is none."""
@@ -163,7 +175,7 @@ class Http:
         if isinstance(fault, RateLimited):
             self.budget.hold(wait or self._patience.backoff)
         if given_up:
-            raise type(fault)(f"{fault}; tried {tried} times, ask again later") from None
+            raise type(fault)(f"{fault}; tried {tried} time{'s' * (tried > 1)}, ask again later") from None
         logger.debug(f"{fault}; try {tried + 1}")
         if not isinstance(fault, RateLimited):
             time.sleep(wait)
@@ -198,6 +210,7 @@ class Http:
                 allow_redirects=False,
                 stream=True,
             ) as response:
+                self._connected = True
                 body = self._body(response)
                 if body is not None:
                     return self._scrubbed(Reply(where, response.status_code, response.headers, body))
@@ -205,7 +218,8 @@ class Http:
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, InvalidHeader):
             problem = ""
         except (requests.RequestException, HTTPError, OSError) as error:
-            problem = _cause(error)
+            problem = cause(error)
+            self._connected |= was_connected(error)
         if not problem:
             raise ProviderStopped(f"{where}: {self.base_url} is no usable address; correct it")
         return Unreachable(f"{where}: {self.base_url}: {problem}")
@@ -274,26 +288,3 @@ def _moment(text: str) -> float:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong in a few words; the libraries' own texts name objects and addresses in memory."""
-    if isinstance(error, requests.exceptions.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy does not answer"
-    text = str(error).lower()
-    for mark, words in _CAUSES:
-        if mark in text:
-            return words
-    return "the connection broke"
-
-
-_CAUSES = (
-    ("timed out", "no answer in time"),
-    ("refused", "connection refused"),
-    ("resolve", "its name is not known"),
-    ("resolution", "its name is not known"),
-)

@@ -66,7 +66,9 @@ class Pages:
             page = self._http.get(target, partial(read_page, ticker=ticker), what=what)
             pages.append(page.bars)
             target = page.next_target
-            complete = target is None and page.base_rows < full
+            # That nothing more comes after bars is asked for once more: an empty page may be a fault.
+            ended = page.base_rows > 0 or not any(map(len, pages))
+            complete = target is None and page.base_rows < full and ended
             if page.base_rows:
                 full = min(full, page.base_rows)  # a server may make smaller pages than it was asked for
         bars = concatenate(pages)

@@ -9,7 +9,7 @@ from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
 from backfill_pipeline.storage.symbols import symbol_lock
 
 from .job import CHUNK_MONTHS, Job
-from .market import markets
+from .market import Market, markets
 from .market_run import MarketRun
 from .open_sessions import begun_rows
 from .outcomes import PartitionOutcome, outcomes
@@ -23,8 +23,9 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
     """Work through the tasks, yielding each partition once it is settled and stored.
 
     The newest sessions of all symbols come first. A provider's failure ends up as incomplete partitions, not as an
-    exception: one symbol's trouble stays its own. Only where nothing more can be asked at all, or nothing was ever
-    heard of the provider, ProviderStopped or Unreachable is raised.
+    exception: one symbol's trouble stays its own. Only where a provider says stop, or nothing was ever heard of it, and
+    no other has its sessions, ProviderStopped or Unreachable is raised, after everything else is done; partitions with
+    such a session are not told.
     """
     for task in tasks:
         prepare(warehouse, task)
@@ -41,7 +42,10 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
         jobs.append(job)
     run = Run(warehouse, jobs, work)
     try:
-        for market in markets(run.jobs):
+        through: list[Market] = []
+        # What one market does not have may be another's.
+        while market := next((market for market in markets(run.jobs) if market not in through), None):
+            through.append(market)
             yield from MarketRun(run, market).through()
         yield from run.through()
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
+
 from backfill_pipeline.domain.adjust import Split
 from backfill_pipeline.domain.basis import basis_mismatch
 from backfill_pipeline.domain.sessions import REGULAR
@@ -44,21 +46,21 @@ def adjusted(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched])
 
 def _mismatch(warehouse: Warehouse, subject: Subject, fetched: Fetched, splits: Sequence[Split]) -> str | None:
     sessions, symbol_id = subject.sessions, subject.instrument.symbol_id
-    bars, part = fetched.validated.bars, fetched.validated.part
-    if not len(bars):
-        return None
+    bars, row = fetched.validated.bars, fetched.validated.part
     if subject.chain.base == "1m":
-        regular = sessions.parts.segment[part] == REGULAR
-        row = sessions.parts.row[part]
-        if not regular.all():
-            bars, row = bars.take(regular), row[regular]
+        place = np.flatnonzero(sessions.parts.segment[row] == REGULAR)
+        row = sessions.parts.row[row]
     else:
-        row = part
+        place = np.arange(len(bars))
     first = int(fetched.rows[0])
     day = sessions.session[first].astype(object)
     before = None
-    if first:
-        nights = Window(int(sessions.day_start[max(0, first - _BACK)]), int(sessions.day_start[first]))
-        before = closes_before(warehouse.conn, symbol_id, [(day, nights)]).get(day)
+    if any(split.ex_date > day for split in splits):
+        start, end = sessions.day_start[max(0, first - _BACK)], sessions.day_start[first]
+        nights = [(day, Window(int(start), int(end)))] if first else []
+        before = closes_before(warehouse.conn, symbol_id, nights).get(day)
+    elif len(place):
+        # Steps tell of later splits only. Closes are enough: 50,000 minutes would take 5 ms.
+        place = place[np.append(row[place[1:]] != row[place[:-1]], True)]
     known = daily_closes(warehouse.conn, symbol_id, fetched.window)
-    return basis_mismatch(bars, sessions.session[row], known, before, splits)
+    return basis_mismatch(bars.take(place), sessions.session[row[place]], known, before, splits)

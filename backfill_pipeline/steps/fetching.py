@@ -23,8 +23,8 @@ from .warehouse import Subject
 
 T = TypeVar("T")
 
-# Pages in memory, 5 MB each with what they are decoded from.
-_MOST = 8
+# Questions under way in one run: pages in memory, 5 MB each with what they are decoded from.
+MOST = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,4 +158,4 @@ class Fetching(Generic[T]):
 def at_once(provider: Provider) -> int:
     """Requests worth having under way: as many as the budget lets through while one is answered, some two seconds."""
     wait = provider.expected_wait(2) - provider.expected_wait(1)
-    return _MOST if wait <= 0 else max(2, min(_MOST, int(2 / wait)))
+    return MOST if wait <= 0 else max(2, min(MOST, int(2 / wait)))

@@ -18,7 +18,7 @@ from backfill_pipeline.domain.bars import Micros, concatenate
 from backfill_pipeline.domain.completeness import SessionStatus, is_final, is_listed, judge, open_minutes
 from backfill_pipeline.domain.sessions import REGULAR, Sessions
 from backfill_pipeline.domain.timeframe import Base
-from backfill_pipeline.domain.windows import Window, intersect, subtract, to_datetime, to_micros, union
+from backfill_pipeline.domain.windows import MINUTE, Window, intersect, subtract, to_datetime, to_micros, union
 from backfill_pipeline.storage.bars import StoredBars, read_bars, write_bars
 from backfill_pipeline.storage.coverage import Covered, answered_windows, record_coverage
 from backfill_pipeline.storage.quarantine import quarantine
@@ -87,7 +87,8 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         if inside(fetched.validated.bars.ts, [silent]).any():
             write(silent)  # provisional bars
     record_coverage(conn, symbol_id, base, provider, covered, fetched.fetched_at)
-    open_ts = open_minutes(sessions, fetched.rows, statuses, vouched, stored.bars.ts[counted])
+    known = subtract(vouched, _holes(fetched))
+    open_ts = open_minutes(sessions, fetched.rows, statuses, known, stored.bars.ts[counted])
     return Ingested(fetched, changes, tuple(statuses), stored, open_ts)
 
 
@@ -127,6 +128,12 @@ def inside(ts: Micros, windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def _holes(fetched: Fetched) -> list[Window]:
+    """The minutes of refused rows: absent for no reason, also before and after the market, where none is expected."""
+    starts = [one.ts - one.ts % MINUTE for one in fetched.validated.refused if one.ts in fetched.window]
+    return [Window(start, start + MINUTE) for start in starts]
+
+
 def _classes(
     subject: Subject, fetched: Fetched, statuses: Sequence[SessionStatus], due_at: Micros
 ) -> list[tuple[Window, bool, datetime | None]]:
@@ -134,9 +141,7 @@ def _classes(
     sessions, now = subject.sessions, fetched.fetched_at
     final = is_final(sessions, now)
     night = datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
-    # A refused row leaves a hole, also before and after the market, where none is counted as missing.
-    refused = np.array([refusal.ts for refusal in fetched.validated.refused], dtype=np.int64)
-    holed = set(sessions.row_of(refused).tolist())
+    holed = set(sessions.row_of(np.array([hole.start for hole in _holes(fetched)], dtype=np.int64)).tolist())
     validity: list[tuple[bool, datetime | None]] = []
     for row, status in zip(fetched.rows.tolist(), statuses, strict=True):
         if due_at[row] > to_micros(now):

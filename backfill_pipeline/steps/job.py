@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
-from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.domain.grain import day_after_chunk, stretches
 from backfill_pipeline.domain.names import Piece, is_doubtful
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
 from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.errors import NotYet, ProviderError, ProviderStopped, Retryable
+from backfill_pipeline.providers.errors import NotYet, ProviderError, Retryable
 from backfill_pipeline.storage.names import tickers
 from backfill_pipeline.storage.symbols import get_instruments
 
 from .fetching import Answers, Unit, consecutive
 from .identity import look_up
+from .ingest import Note
 from .open_sessions import begun_rows, open_rows
 from .outcomes import PartitionOutcome, outcomes
 from .task import Task, note_served
@@ -47,14 +48,16 @@ class Job:
         self.place = place
         self._warehouse = warehouse
         self.subject = warehouse.subject(task.instrument, task.chain)
-        self.needed = self.around = _NONE
+        self.needed = self.around = self.left = _NONE
         self.chosen = _NONE
         self._waiting = sorted(task.periods)
         self._asked = self._none()
         self._flying = self._none()
         self._refused: dict[str, npt.NDArray[np.bool_]] = {}
+        self._stopped: set[str] = set()
         self._seen: float | None = None
-        self._notes: list[tuple[int, int, str]] = []
+        self._notes: list[Note] = []
+        self._findings: list[Note] = []
         self._pieces: dict[str, list[Piece]] = {}
 
     def settle(self, work: Work) -> None:
@@ -66,7 +69,8 @@ class Job:
 
     def refresh(self) -> None:
         """Look again at what is open: others may have been at work. `needed`: the task's own sessions; `around`: with
-        them, all that the symbol lacks, for a request brings more than one run asked for.
+        them, all that the symbol lacks, for a request brings more than one run asked for. `left`: what only a stopped
+        provider could bring.
         """
         warehouse = self._warehouse
         subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
@@ -75,10 +79,15 @@ class Job:
             needed = open_rows(warehouse, subject, self._begun(), again=True)
             around = open_rows(warehouse, subject, self._wanted(), again=False)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
-        self.chosen = subject.route.choose(warehouse.now(), self._refused)
-        free = ~(self._asked | self._flying) & (self.chosen >= 0)
-        self.needed = needed[free[needed]]
-        self.around = np.union1d(self.needed, around[free[around]])
+        stopped = dict.fromkeys(self._stopped, ~self._none())
+        self.chosen = subject.route.choose(warehouse.now(), self._refused | stopped)
+        free = ~(self._asked | self._flying)
+        able = free & (self.chosen >= 0)
+        if stopped:
+            lost = free & ~able & (subject.route.choose(warehouse.now(), self._refused) >= 0)
+            self.left = needed[lost[needed]]
+        self.needed = needed[able[needed]]
+        self.around = np.union1d(self.needed, around[able[around]])
 
     def look_up(self, answers: Answers) -> list[str]:
         """Where an answer lacks so many sessions that the instrument may be another, or gone: ask who it is. News, in
@@ -149,24 +158,35 @@ class Job:
                 left[provider] = math.ceil(sessions * per_session / page)
         return left
 
-    def order(self) -> tuple[int, int, int]:
-        """Jobs with the smallest go first: what costs no requests, then the newest sessions of all."""
-        if self.provider(int(self.needed[-1])).page_rows(self.task.chain.base) is None:
-            return 0, self.place, 0
-        return 1, -int(self.subject.sessions.day_start[self.needed[-1]]), self.place
+    def order(self) -> tuple[int, int, bool, int]:
+        """Jobs with the smallest go first: what costs no requests, then the newest sessions of all; days go before
+        minutes, for a day's volume tells whether its minutes are complete.
+        """
+        if self.next_provider().page_rows(self.task.chain.base) is None:
+            return 0, self.place, False, 0
+        newest = int(self.subject.sessions.session[self.needed[-1]].astype(np.int64))
+        return 1, -newest, self.task.chain.base == "1m", self.place
+
+    def next_provider(self) -> Provider:
+        """Whom to ask next of what is needed: one whose requests cost nothing, else who has the newest session."""
+        for provider in self.subject.route.providers:
+            if provider.page_rows(self.task.chain.base) is None and len(self.needed_of(provider)):
+                return provider
+        return self.provider(int(self.needed[-1]))
 
     def unit(self) -> Unit:
         """The next sessions to ask for at once. There must be some that are needed."""
         base, sessions = self.task.chain.base, self.subject.sessions
-        page = self.provider(int(self.needed[-1])).page_rows(base)
+        provider = self.next_provider()
+        page = provider.page_rows(base)
         if page is None:
-            rows = self.needed_of(self.provider(int(self.needed[0])))
+            rows = self.needed_of(provider)
             first = sessions.session[rows[0]].astype(object)
             after = np.datetime64(day_after_chunk(first, CHUNK_MONTHS[base]), "D")
             rows = consecutive(rows[sessions.session[rows] < after])[0]
         else:
             newest = int(self.needed[-1])
-            mine = self.around_of(self.provider(newest))
+            mine = self.around_of(provider)
             most = page * max(1, LEAST_ROWS // page)
             cut = spans(mine, rows_per_session(sessions, base, self._seen), most)
             rows = next(span for span in cut if span[0] <= newest)
@@ -182,20 +202,21 @@ class Job:
         pieces = [(t, max(a, first), min(b, last)) for t, a, b in self._called(provider) if a <= last and b >= first]
         return Unit(self.subject, provider, rows, tuple(pieces))
 
-    def take(self, answers: Answers) -> None:
-        """Note what came of a unit. Sessions that are due and that its provider does not have go to the next one, and
-        what a passing fault kept from being asked at all is asked once more.
+    def take(self, answers: Answers, findings: Sequence[Note]) -> None:
+        """Note what came of a unit, and what was found when it was stored. Sessions that are due and that its provider
+        does not have go to the next one, and what a passing fault kept from being asked at all is asked once more.
         """
         unit, failure = answers.unit, answers.failure
         self._flying[unit.rows] = False
         self._asked[unit.rows] = True
-        if isinstance(failure, Retryable):
+        if unit.provider.name in self._stopped:
+            self._asked[answers.unanswered(self._warehouse.now())] = False
+        elif isinstance(failure, Retryable):
             for rows in [fetched.rows for fetched in answers.fetched if not fetched.answered][1:]:
                 self._asked[rows] = False
         elif not isinstance(failure, NotYet):
             self._refuse(unit, answers.unanswered(self._warehouse.now()))
-        if isinstance(failure, ProviderStopped):
-            self.stop(unit.provider)
+        self._findings += findings
         for fetched in answers.fetched:
             self._notes += [(int(fetched.rows[0]), int(fetched.rows[-1]), note) for note in fetched.notes]
         stamps = np.concatenate([fetched.validated.bars.ts for fetched in answers.fetched])
@@ -208,8 +229,8 @@ class Job:
         self._asked[rows] = False
 
     def stop(self, provider: Provider) -> None:
-        """Nothing more can be asked of the provider."""
-        self._refused[provider.name] = ~self._none()
+        """Nothing more can be asked of the provider: its sessions go to the next one, or are `left`."""
+        self._stopped.add(provider.name)
 
     def _none(self) -> npt.NDArray[np.bool_]:
         return np.zeros(len(self.subject.sessions), dtype=bool)
@@ -223,11 +244,20 @@ class Job:
         self.skip(rows)
         self._notes += [(int(row), int(row), str(failure)) for row in rows]
 
+    def pass_on(self, provider: Provider, rows: Rows, failure: ProviderError) -> None:
+        """Sessions that the provider does not have: the next one is asked. They are told with the reason."""
+        self._refused.setdefault(provider.name, self._none())[rows] = True
+        self._notes += [(int(row), int(row), str(failure)) for row in rows]
+
     def finished(self) -> Iterator[PartitionOutcome]:
-        """The outcomes of partitions that wait for nothing any more, each once."""
+        """The outcomes of partitions that wait for nothing any more, each once. Those with a due session that is `left`
+        are not told: the error that ends the run speaks for them.
+        """
         sessions = self.subject.sessions
         is_open = self._flying.copy()
         is_open[self.needed] = True
+        if len(self.left):
+            is_open[self.left] = self.subject.route.due_at()[self.left] <= to_micros(self._warehouse.now())
         before = np.concatenate([[0], np.cumsum(is_open)])
         done = []
         for period in self._waiting:
@@ -240,10 +270,12 @@ class Job:
         self.subject = self._warehouse.subject(self.task.instrument, self.task.chain)
         served = note_served(self._warehouse, self.subject)  # an answer may have told where the plan ends
         for group in stretches(done):
-            yield from outcomes(self._warehouse, self.subject, group, self._notes_on(group), served)
+            notes = self._lines(self._notes, group[0].first, group[-1].last)
+            findings = {p: "; ".join(self._lines(self._findings, p.first, p.last)) for p in group}
+            every = [*notes, *self._lines(self._findings, group[0].first, group[-1].last)]
+            yield from outcomes(self._warehouse, self.subject, group, every, served, findings)
 
-    def _notes_on(self, group: Sequence[Period]) -> list[str]:
-        rows = self.subject.sessions.rows_between(group[0].first, group[-1].last + timedelta(days=1))
-        return list(
-            dict.fromkeys(note for first, last, note in self._notes if first < rows.stop and last >= rows.start)
-        )
+    def _lines(self, notes: Sequence[Note], first: date, last: date) -> list[str]:
+        """Those on any session of [first, last], each once."""
+        rows = self.subject.sessions.rows_between(first, last)
+        return list(dict.fromkeys(line for low, high, line in notes if low < rows.stop and high >= rows.start))

@@ -13,7 +13,7 @@ from backfill_pipeline.domain.planning import Rows, days_for_the_market, rows_pe
 from backfill_pipeline.domain.sessions import Sessions
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.providers.base import Answer, MarketProvider, MarketRequest
-from backfill_pipeline.providers.errors import ProviderError, ProviderStopped
+from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
 
 from .fetching import Answers, Fetching, Unit, at_once, believe
 from .job import Job
@@ -67,11 +67,11 @@ def days_to_ask(market: Market, jobs: Sequence[Job], due: Rows) -> list[Rows]:
     those that make requests fewest in all (the newest first). `due`: the only sessions it can have.
     """
     page = market.provider.page_rows(market.base)
-    needs = [np.intersect1d(job.needed_of(market.provider), due) for job in jobs if _has(job, market)]
-    if not needs:
+    mine = [job for job in jobs if _has(job, market)]
+    if not mine:
         return []
-    sessions = jobs[0].subject.sessions
-    per_session = rows_per_session(sessions, market.base)
+    needs = [np.intersect1d(job.needed_of(market.provider), due) for job in mine]
+    per_session = rows_per_session(mine[0].subject.sessions, market.base)
     if page is None:
         days = np.unique(np.concatenate(needs))
     else:
@@ -85,20 +85,29 @@ def _has(job: Job, market: Market) -> bool:
 
 
 def ask_market(
-    market: Market, days: Rows, sessions: Sessions, tickers: Callable[[date], frozenset[str]], now: datetime
+    market: Market,
+    days: Rows,
+    sessions: Sessions,
+    tickers: Callable[[date], frozenset[str]],
+    now: datetime,
+    *,
+    heard: bool,
 ) -> list[MarketDay]:
-    """The days' answers, asked side by side, one first. After a ProviderStopped no further one is asked."""
+    """The days' answers, asked side by side. The first alone where the provider was not `heard` yet: if it cannot be
+    reached, or says stop, no further one is asked.
+    """
     fetching: Fetching[MarketDay] = Fetching(at_once(market.provider))
     waiting: list[int] = days.tolist()
     found: list[MarketDay] = []
     while waiting or fetching.flying:
-        while waiting and fetching.flying < (fetching.most if found else 1):
+        while waiting and fetching.flying < (fetching.most if heard else 1):
             row = waiting.pop(0)
             day: date = sessions.session[row].astype(object)
             request = MarketRequest(market.name, market.base, day, tickers(day), sessions)
             fetching.start(partial(_ask, market.provider, request, row, now))
         found.append(fetching.next())
-        if isinstance(found[-1].failure, ProviderStopped):
+        heard = heard or not isinstance(found[-1].failure, Unreachable)
+        if isinstance(found[-1].failure, ProviderStopped) or not heard:
             waiting.clear()
     return found
 

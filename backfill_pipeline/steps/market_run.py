@@ -11,7 +11,7 @@ import numpy as np
 from backfill_pipeline.domain.timeframe import chain_of
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import MarketProvider
-from backfill_pipeline.providers.errors import NeverServed, NotBelieved, ProviderStopped, Unreachable
+from backfill_pipeline.providers.errors import NeverServed, NotBelieved
 from backfill_pipeline.storage.symbols import list_symbols, market_lock
 
 from .job import Job
@@ -43,7 +43,9 @@ class MarketRun:
             others = self._others() if batches else []
             for days in batches:
                 everybody = [*self._run.jobs, *others]
-                found = ask_market(market, days, sessions, partial(_tickers, market.provider, everybody), now)
+                tickers = partial(_tickers, market.provider, everybody)
+                heard = market.provider.name in self._run.heard
+                found = ask_market(market, days, sessions, tickers, now, heard=heard)
                 self._run.work.asked += len(found)
                 self._judge(found)
                 for job in everybody:
@@ -69,20 +71,15 @@ class MarketRun:
     def _judge(self, found: Sequence[MarketDay]) -> None:
         """What failed: given up for this run, or left to be asked for symbol by symbol, or of another provider."""
         for day in found:
-            failure = day.failure
-            if failure is None:
-                self._run.heard.add(self._market.provider.name)
-            elif isinstance(failure, Unreachable) and self._market.provider.name not in self._run.heard:
-                raise failure
-            elif isinstance(failure, ProviderStopped):
-                for job in self._run.jobs:
-                    job.stop(self._market.provider)
-                    job.refresh()
-                if not any(len(job.needed) for job in self._run.jobs):
-                    raise failure
-            elif not isinstance(failure, (NeverServed, NotBelieved)):
-                for job in filter(self._concerns, self._run.jobs):
+            failure, provider = day.failure, self._market.provider
+            self._run.hear(provider, failure)
+            if failure is None or self._run.is_dead(provider):
+                continue
+            for job in filter(self._concerns, self._run.jobs):
+                if not isinstance(failure, (NeverServed, NotBelieved)):
                     job.give_up(np.array([day.row]), failure)
+                elif provider.page_rows(self._market.base) is None:  # for one symbol it would read the same file again
+                    job.pass_on(provider, np.array([day.row]), failure)
 
     def _take(self, job: Job, found: Sequence[MarketDay]) -> None:
         if not self._concerns(job):
@@ -91,8 +88,8 @@ class MarketRun:
         job.refresh()
         answers = answers_for(job, self._market, found)
         if answers is not None:
-            write_answers(self._run.warehouse, job.subject, answers.fetched, self._run.work)
-            job.take(answers)
+            findings = write_answers(self._run.warehouse, job.subject, answers.fetched, self._run.work)
+            job.take(answers, findings)
             job.refresh()
         self._run.unlock(job)
         self._run.tell(job)

@@ -73,10 +73,15 @@ def states(warehouse: Warehouse, subject: Subject, periods: Sequence[Period]) ->
 
 
 def outcomes(
-    warehouse: Warehouse, subject: Subject, periods: Sequence[Period], notes: Sequence[str], served: str
+    warehouse: Warehouse,
+    subject: Subject,
+    periods: Sequence[Period],
+    notes: Sequence[str],
+    served: str,
+    findings: Mapping[Period, str] | None = None,
 ) -> Iterator[PartitionOutcome]:
     """The outcome of finished periods (ascending, following one another), from the tables. `notes`: what the provider
-    said of them; `served`: what it can serve at all.
+    said of them; `served`: what it can serve at all; `findings`: what was found when they were stored.
     """
     if not periods:
         return
@@ -86,7 +91,7 @@ def outcomes(
     closed = closed_days(subject, periods)
     for period in periods:
         state = _state(subject, view, period)
-        message = closed.get(period, "")
+        message = closed.get(period, "") or (findings or {}).get(period, "")
         if state == "incomplete":
             message = _why(subject, period, view, notes)
         elif state == "in progress":

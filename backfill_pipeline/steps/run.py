@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import partial
 
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.errors import ProviderStopped, Unreachable
+from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import lock, try_lock, unlock
 
-from .fetching import Answers, Fetching, Unit, ask, at_once
+from .fetching import MOST, Answers, Fetching, Unit, ask, at_once
 from .job import Job
 from .outcomes import PartitionOutcome
 from .task import Task
@@ -32,7 +32,11 @@ def _ask(job: Job, unit: Unit, now: datetime) -> tuple[Job, Answers]:
 
 
 class Run:
-    """All jobs of a run that ask. A symbol is locked while one of its units is under way, and no longer."""
+    """All jobs of a run that ask. A symbol is locked while one of its units is under way, and no longer.
+
+    A provider that says stop, or of which nothing was ever heard, is dead for this run: its sessions go to the next
+    one. Where there is none they are left as they are, and once all others are through, its error is raised.
+    """
 
     def __init__(self, warehouse: Warehouse, jobs: Sequence[Job], work: Work) -> None:
         self.warehouse = warehouse
@@ -40,26 +44,31 @@ class Run:
         self.work = work
         self._flying: list[Job] = []
         self.heard: set[str] = set()
+        self._dead: dict[str, ProviderError] = {}
+        self._under_way: Counter[str] = Counter()
+        self._at_once: dict[str, int] = {}
         self._ready: list[Done] = []
 
     def through(self) -> Iterator[Done]:
-        """Ask, write, tell; until no job needs anything more."""
-        newest = (job.provider(int(job.needed[-1])) for job in self.jobs if len(job.needed))
-        most = max((at_once(provider) for provider in {p.name: p for p in newest}.values()), default=1)
-        fetching: Fetching[tuple[Job, Answers]] = Fetching(most)
+        """Ask, write, tell; until no job needs anything more. Raises what dead providers said, if sessions are left."""
+        fetching: Fetching[tuple[Job, Answers]] = Fetching(MOST)
         self._look_ahead()
         if self.work.to_wait >= _TOLD:
             logger.info(f"about {self.work.to_ask} requests to go; the last can be sent in {self.work.to_wait:.0f} s")
         while True:
-            # One question first: a wrong key or a dead network is not to be met eight times.
-            while fetching.flying < (fetching.most if self.heard else 1) and (job := self._next()) is not None:
-                fetching.start(partial(_ask, job, job.unit(), self.warehouse.now()))
+            while fetching.flying < fetching.most and (job := self._next()) is not None:
+                unit = job.unit()
+                self._under_way[unit.provider.name] += 1
+                fetching.start(partial(_ask, job, unit, self.warehouse.now()))
             yield from self.told()
             if not fetching.flying:
-                return
+                break
             self._take(*fetching.next())
             self._look_ahead()
             yield from self.told()
+        if any(len(job.left) for job in self.jobs):
+            failures = list(self._dead.values())
+            raise type(failures[0])("; ".join(map(str, failures)))
 
     def _look_ahead(self) -> None:
         """How many requests are left, and how long they must wait for their turns."""
@@ -78,13 +87,21 @@ class Run:
         """A locked job with something to ask, or None: nothing is left, or others are at it."""
         candidates = sorted((job for job in self.jobs if len(job.needed)), key=Job.order)
         for job in candidates:
-            if self.lock(job, wait=False) and self._is_open(job):
+            if self._has_room(job.next_provider()) and self.lock(job, wait=False) and self._is_open(job):
                 return job
         if not self._flying:
             for job in candidates:
                 if len(job.needed) and self.lock(job, wait=True) and self._is_open(job):
                     return job
         return None
+
+    def _has_room(self, provider: Provider) -> bool:
+        """Whether one more question to the provider is of use now."""
+        name = provider.name
+        if name not in self._at_once:
+            self._at_once[name] = at_once(provider)
+        # One first: a wrong key or a dead network is not to be met eight times.
+        return self._under_way[name] < (self._at_once[name] if name in self.heard else 1)
 
     def _is_open(self, job: Job) -> bool:
         """Whether a locked job still needs anything; if not, it is unlocked and told."""
@@ -109,23 +126,36 @@ class Run:
         unlock(self.warehouse.conn, job.task.instrument.symbol_id, job.task.chain.base)
 
     def _take(self, job: Job, answers: Answers) -> None:
-        failure, name = answers.failure, answers.unit.provider.name
-        if failure is None:
-            self.heard.add(name)
+        self._under_way[answers.unit.provider.name] -= 1
         self.work.asked += 1
         news = job.look_up(answers)
         for line in news:
             logger.warning(line)
         if not news:
-            write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
-            job.take(answers)
+            findings = write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
+            self.hear(answers.unit.provider, answers.failure, partly=any(one.answered for one in answers.fetched))
+            job.take(answers, findings)
         job.refresh()
         self.unlock(job)
-        if isinstance(failure, ProviderStopped) and not len(job.needed):
-            raise failure
-        if isinstance(failure, Unreachable) and name not in self.heard:
-            raise failure
         self.tell(job)
+
+    def hear(self, provider: Provider, failure: ProviderError | None, *, partly: bool = False) -> None:
+        """Note what came of a question. A provider that is dead is asked nothing more. `partly`: it answered some."""
+        if not isinstance(failure, Unreachable) or partly:
+            self.heard.add(provider.name)
+        dead = isinstance(failure, ProviderStopped) or provider.name not in self.heard
+        if failure is None or not dead or provider.name in self._dead:
+            return
+        self._dead[provider.name] = failure
+        if any(len(job.subject.route.providers) > 1 for job in self.jobs):  # else the error at the end is soon enough
+            logger.warning(f"{failure}; nothing more is asked of {provider.name} in this run")
+        for job in self.jobs:
+            job.stop(provider)
+            job.refresh()
+            self.tell(job)
+
+    def is_dead(self, provider: Provider) -> bool:
+        return provider.name in self._dead
 
     def tell(self, job: Job) -> None:
         self._ready += [(job.task, outcome) for outcome in job.finished()]

@@ -81,7 +81,7 @@ def settle(conn: Connection) -> list[Differing]:
             " AND s.calendar = y.calendar AND s.session = m.session"
             " AND t.symbol_id = m.symbol_id AND t.timeframe = m.timeframe AND t.session = m.session"
             " AND EXISTS (SELECT FROM coverage AS c WHERE c.symbol_id = m.symbol_id AND c.timeframe = m.timeframe"
-            "  AND c.time_window @> s.open AND c.fetched_at >= m.asked_at)"
+            "  AND c.time_window @> s.open AND c.fetched_at > m.asked_at)"
             " RETURNING y.symbol, m.timeframe::text, m.session, t.provider, m.differing"
         )
         return sorted((Differing(*row) for row in cursor.fetchall()), key=lambda d: (d.symbol, d.timeframe, d.session))

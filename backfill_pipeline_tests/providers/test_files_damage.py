@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backfill_pipeline.domain.windows import union
-from backfill_pipeline.providers.errors import NotBelieved, ProviderError, Unreachable
+from backfill_pipeline.providers.errors import NotBelieved, ProviderError
 from backfill_pipeline.providers.files import FilesProvider
 from backfill_pipeline_tests.providers.flat_folders import (
     FIRST,
@@ -101,14 +101,14 @@ def test_a_damaged_archive_gives_nothing_and_one_clear_line(
 ) -> None:
     path = file_of(folder, SESSIONS[1])
     path.write_bytes(damage(path.read_bytes()))
-    assert_refused(folder, Unreachable, line)
+    assert_refused(folder, NotBelieved, line)
 
 
 def test_a_folder_in_place_of_a_file_cannot_be_read(folder: Path) -> None:
     path = file_of(folder, SESSIONS[1])
     path.unlink()
     path.mkdir()
-    assert_refused(folder, Unreachable, "cannot be read: Is a directory")
+    assert_refused(folder, NotBelieved, "cannot be read: Is a directory")
 
 
 def assert_refused(folder: Path, kind: type[ProviderError], line: str) -> None:

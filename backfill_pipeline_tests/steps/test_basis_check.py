@@ -19,7 +19,6 @@ from backfill_pipeline_tests.standin import StandIn
 from backfill_pipeline_tests.steps.warehouses import (
     Exchange,
     Row,
-    at,
     backfill,
     listed,
     micros,
@@ -136,24 +135,20 @@ def test_a_real_split_and_a_real_crash_are_stored(warehouse: Warehouse, exchange
     assert {outcome.state for outcome in outcomes.values()} == {"complete"}
 
 
-@pytest.mark.parametrize("fault", ["adjusted", "adjusted_page_2"])
-def test_an_adjusted_answer_of_polygon_is_refused_over_the_socket(database_url: str, fault: str) -> None:
-    with StandIn(now=NOW, page_limit=3000) as standin:
-        standin.market.split("AAPL", NEXT_TUE, 1, 4)
-        provider = PolygonProvider(
-            SecretStr(standin.key), standin.url, budget=NoBudget(), limits=OwnMemory(), now=lambda: NOW
-        )
-        with opened(database_url, provider, NOW) as warehouse:
+def test_minutes_that_polygon_adjusts_and_calls_unadjusted_are_refused(database_url: str) -> None:
+    with StandIn(now=NOW) as honest, StandIn(now=NOW) as lying:
+        honest.market.split("AAPL", WED, 1, 4)  # the other one knows of no split: its prices do not jump
+        with opened(database_url, _polygon(honest), NOW) as warehouse:
             aapl = listed(warehouse, "AAPL")
-            _split(warehouse, NEXT_TUE, 4)
-            standin.fault(fault, times=1)
+            assert backfill(warehouse, aapl, DAILY, MON, FRI)["2024-05"].state == "complete"
+        with opened(database_url, _polygon(lying), NOW) as warehouse:
             outcomes = backfill(warehouse, aapl, INTRADAY, MON, FRI)
             assert {outcome.state for outcome in outcomes.values()} == {"incomplete"}
-            assert query(warehouse, "SELECT count(*) FROM bars") == [(0,)]
-            assert query(warehouse, "SELECT count(*) FROM coverage") == [(0,)]
-            outcomes = backfill(at(warehouse, NOW), aapl, INTRADAY, MON, FRI)
+            assert query(warehouse, "SELECT count(*) FROM bars WHERE timeframe = '1m'") == [(0,)]
+        with opened(database_url, _polygon(honest), NOW) as warehouse:
+            outcomes = backfill(warehouse, aapl, INTRADAY, MON, FRI)
             assert {outcome.state for outcome in outcomes.values()} == {"complete"}
-            truth = standin.market.minutes("AAPL", warehouse.sessions("XNYS").days_window(MON, FRI))
-            assert query(warehouse, "SELECT count(*), sum(close) FROM bars WHERE timeframe = '1m'") == [
-                (len(truth), pytest.approx(float(truth.close.sum())))
-            ]
+
+
+def _polygon(standin: StandIn) -> PolygonProvider:
+    return PolygonProvider(SecretStr(standin.key), standin.url, budget=NoBudget(), limits=OwnMemory(), now=lambda: NOW)

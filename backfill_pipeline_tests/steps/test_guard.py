@@ -1,4 +1,4 @@
-"""Answers that would withdraw much of a final session: the stored bars stay, and a person may believe them all the same."""
+"""Answers that would withdraw much of a final session: the stored bars stay, unless a person believes the answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
+from backfill_pipeline.domain.windows import to_datetime
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline_tests.steps import plain
 from backfill_pipeline_tests.steps.warehouses import (
@@ -20,6 +21,7 @@ from backfill_pipeline_tests.steps.warehouses import (
     empty,
     listed,
     micros,
+    ny,
     opened,
     query,
     regular_minutes,
@@ -65,15 +67,15 @@ def test_an_answer_that_lacks_too_much_of_a_final_session_is_refused_for_it_alon
     outcomes = backfill(at(warehouse, LATER + NIGHT), abc, INTRADAY, MON, FRI)
     assert {outcome.state for outcome in outcomes.values()} == {"complete"}  # what is stored is whole
     line = (
-        "ABC 2024-05-08 1m: exchange would withdraw 12 of 390 bars of a final session; they stay, and its rows are in the"
-        " quarantine. To believe it, run again after: SELECT reopen('ABC', '1m', '2024-05-08', '2024-05-08')"
+        "ABC 2024-05-08 1m: exchange would withdraw 12 of 390 bars of a final session; they stay, and its rows are in"
+        " the quarantine. To believe it, run again after: SELECT reopen('ABC', '1m', '2024-05-08', '2024-05-08')"
     )
     assert [record.message for record in caplog.records] == [line]
     after = tables(warehouse.conn)
     assert after["session_status"] == before["session_status"]
     changed = [row for row in set(before["bars"]) ^ set(after["bars"]) if row.split("\t")[1] == "1m"]
     assert len(changed) == 2  # Thursday's bar, before and after
-    assert query(warehouse, "SELECT kind, ts FROM bar_revisions") == [("restated", _moment(restated))]
+    assert query(warehouse, "SELECT kind, ts FROM bar_revisions") == [("restated", to_datetime(restated))]
     # Of Wednesday there is no new answer: it is asked for again, alone.
     assert len(query(warehouse, "SELECT * FROM coverage")) == len(evidence) + 2
     exchange.requests.clear()
@@ -81,10 +83,6 @@ def test_an_answer_that_lacks_too_much_of_a_final_session_is_refused_for_it_alon
     assert [(base, window.start, window.end) for base, window in exchange.requests] == [
         ("1m", micros(WED, 0), micros(THU, 0))
     ]
-
-
-def _moment(ts: int) -> object:
-    return plain.to_datetime(ts)
 
 
 def test_what_was_refused_is_kept_aside_once_however_often_it_comes(warehouse: Warehouse, exchange: Exchange) -> None:
@@ -97,7 +95,11 @@ def test_what_was_refused_is_kept_aside_once_however_often_it_comes(warehouse: W
         backfill(at(warehouse, LATER + (1 + night) * NIGHT), abc, INTRADAY, MON, WED)
         ((reason, rows, provider, first, last),) = _quarantined(warehouse)
         assert (reason, rows) == (f"would withdraw {lost} of 390 bars of a final session", 390 - lost)
-        assert (provider, first, last) == ("exchange", _moment(micros(TUE, 9, 30)), _moment(micros(TUE, 15, 59)))
+        assert (provider, first, last) == (
+            "exchange",
+            to_datetime(micros(TUE, 9, 30)),
+            to_datetime(micros(TUE, 15, 59)),
+        )
     kept = query(warehouse, 'SELECT "row" FROM quarantine ORDER BY ts LIMIT 1')[0][0]
     names = ("open", "high", "low", "close", "volume", "vwap", "trades")
     assert kept == json.loads(json.dumps(dict(zip(names, row_of(micros(TUE, 9, 30)), strict=True)))) | {
@@ -159,16 +161,14 @@ def test_a_final_days_bar_stays_when_the_provider_forgets_the_day(warehouse: War
 
 def test_a_session_that_is_not_final_is_withdrawn_without_question(warehouse: Warehouse, exchange: Exchange) -> None:
     abc = listed(warehouse)
-    evening = at(warehouse, plain.ny(TUE, 20, 30))
+    evening = at(warehouse, ny(TUE, 20, 30))
     backfill(evening, abc, INTRADAY, TUE, TUE)
     _lose(exchange, TUE, 100)
-    backfill(at(warehouse, plain.ny(WED, 20, 30)), abc, INTRADAY, TUE, TUE)
+    backfill(at(warehouse, ny(WED, 20, 30)), abc, INTRADAY, TUE, TUE)
     assert query(warehouse, "SELECT count(*) FROM bars WHERE timeframe = '1m'") == [(290,)]
 
 
-@settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lost=st.dictionaries(st.sampled_from([MON, TUE, WED, THU, FRI]), st.integers(1, 20), max_size=5))
 def test_whatever_is_lacking_only_sessions_within_the_limit_change(database_url: str, lost: dict[date, int]) -> None:
     exchange = Exchange().trade(TRADED)
