@@ -7,6 +7,7 @@ import dagster as dg
 
 from backfill_pipeline.defs.assets import chain_assets
 from backfill_pipeline.defs.corporate_actions import corporate_actions
+from backfill_pipeline.defs.ensure_coverage import ensure_coverage_job
 from backfill_pipeline.defs.jobs import pipeline_jobs
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import CHAINS
@@ -24,7 +25,7 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
             assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions],
-            jobs=pipeline_jobs(),
+            jobs=[*pipeline_jobs(), ensure_coverage_job()],
             resources={"pipeline": pipeline},
             # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.
             executor=dg.in_process_executor,

@@ -6,6 +6,7 @@ import typer
 
 from . import database, symbols
 from .budget import pause, resume
+from .coverage import coverage
 from .demo import demo
 from .doctor import doctor
 from .matrix import matrix
@@ -24,6 +25,7 @@ app.command()(demo)
 app.command()(plan)
 app.command()(run)
 app.command()(matrix)
+app.command()(coverage)
 app.command()(doctor)
 app.command()(pause)
 app.command()(resume)

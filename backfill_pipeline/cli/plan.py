@@ -38,7 +38,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Requests, time and disk that the same `backfill run` would take. Asks nobody and changes nothing."""
-    from backfill_pipeline.defs.jobs import requested_tasks
+    from backfill_pipeline.defs.jobs import not_green, requested_tasks
 
     environment = prepare_environment(settings_of_folder())
     pipeline = Pipeline(environment.settings)
@@ -52,7 +52,8 @@ def plan(
             today=warehouse.now().date(),
             most=None if symbols is None else MOST_SYMBOLS,
         )
-        found = estimate(warehouse, requested_tasks(instance, pipeline, warehouse, request))
+        tasks = requested_tasks(instance, pipeline, warehouse, request)
+        found = estimate(warehouse, [not_green(instance, warehouse, task) for task in tasks])
     free = shutil.disk_usage(environment.databases.home).free if environment.databases.embedded else None
     if json:
         print_json({**asdict(found), "seconds": round(found.seconds, 1), "disk_free_bytes": free})

@@ -53,14 +53,23 @@ def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[P
             today=warehouse.now().date(),
             most=None if named is None else MOST_SYMBOLS,
         )
-        work = open_work(context.instance, pipeline, warehouse, request)
-        for line in work.unserved:
-            context.log.warning(line)
-        for task in work.tasks:
-            plan(context, asset_names(task.chain), [key_of(task.instrument.symbol, p) for p in task.periods])
-        if not work.tasks:
-            context.log.info("everything asked for is complete already: nothing was asked")
-        run_tasks(context, pipeline, warehouse, work.tasks)
+        complete_request(context, pipeline, warehouse, request)
+
+
+def complete_request(
+    context: dg.OpExecutionContext, pipeline: Pipeline, warehouse: Warehouse, request: BackfillRequest
+) -> None:
+    """Run what of a request is left to do, in a plain op. Raises one-line errors, and dagster's Failure for what stays
+    incomplete.
+    """
+    work = open_work(context.instance, pipeline, warehouse, request)
+    for line in work.unserved:
+        context.log.warning(line)
+    for task in work.tasks:
+        plan(context, asset_names(task.chain), [key_of(task.instrument.symbol, p) for p in task.periods])
+    if not work.tasks:
+        context.log.info("everything asked for is complete already: nothing was asked")
+    run_tasks(context, pipeline, warehouse, work.tasks)
 
 
 def _text(value: object) -> str | None:
@@ -116,6 +125,12 @@ def open_work(
         if rest.periods:
             left.append(rest)
     return OpenWork(tuple(left), tuple(unserved))
+
+
+def not_green(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task) -> Task:
+    """The task less the partitions that are complete and recorded; changes nothing."""
+    complete = [period for period, state in survey(warehouse, task).items() if state == "complete"]
+    return without(task, _green(instance, task, complete))
 
 
 def _members(instance: dg.DagsterInstance, chain: Chain, symbols: Sequence[str]) -> set[str]:

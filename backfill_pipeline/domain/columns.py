@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .event_columns import EVENT_TABLES
 from .feature_list import FEATURES
+from .gap_columns import GAP_TABLES
 from .table_columns import TableColumn, TableDeclaration
 
 
@@ -142,7 +143,7 @@ _STATUS = (
     _SESSION,
     _c("expected", "integer", "base bars", "regular minutes of the session, or 1 day"),
     _c("stored", "integer", "base bars", "regular bars that an answer vouches for"),
-    _c("explained", "jsonb", "base bars", "absent with a reason: verdict → count (`not_listed`, `not_due`)"),
+    _c("explained", "jsonb", "base bars", "verdict → count: `not_listed not_due no_trade halt accepted`"),
     _c("missing", "integer", "base bars", "absent without: a gap"),
     _c("derived", "jsonb", "bars", "derived timeframe → regular bars stored and whole"),
     _c("provider", "text", "-", "who was asked last; NULL: nobody"),
@@ -239,6 +240,7 @@ TABLES = (
         "One row per symbol, base timeframe and session. expected = stored + sum(explained) + missing.",
         _STATUS,
     ),
+    *GAP_TABLES,
     TableDeclaration(
         "samples", "One row per month, symbol, base timeframe and session that was asked again.", _SAMPLES
     ),

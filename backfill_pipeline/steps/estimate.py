@@ -96,7 +96,7 @@ def estimate(warehouse: Warehouse, tasks: Sequence[Task]) -> Estimate:
         job.refresh()
         while len(job.needed):
             unit = job.unit()
-            requests[unit.provider.name] += _pages(unit)
+            requests[unit.provider.name] += _pages(unit, to_micros(warehouse.now()))
     costly = {name: count for name, count in requests.items() if providers[name].page_rows("1d") is not None}
     waiting = {name: providers[name].expected_wait(count) for name, count in costly.items()}
     return Estimate(
@@ -110,9 +110,11 @@ def estimate(warehouse: Warehouse, tasks: Sequence[Task]) -> Estimate:
     )
 
 
-def _pages(unit: Unit) -> int:
-    page = unit.provider.page_rows(unit.subject.chain.base)
+def _pages(unit: Unit, now: int) -> int:
+    """Requests for everything between the unit's first and last session, of which the last may be under way."""
+    base, sessions, (first, last) = unit.subject.chain.base, unit.subject.sessions, (unit.rows[0], unit.rows[-1])
+    page = unit.provider.page_rows(base)
     if page is None:
         return 0
-    span = int(unit.rows[-1] - unit.rows[0]) + 1
-    return math.ceil(span * rows_per_session(unit.subject.sessions, unit.subject.chain.base) / page)
+    over = (now - sessions.pre_open[last]) / (sessions.post_close[last] - sessions.pre_open[last])
+    return math.ceil((last - first + min(over, 1)) * rows_per_session(sessions, base) / page)

@@ -220,8 +220,10 @@ class Job:
         for fetched in answers.fetched:
             self._notes += [(int(fetched.rows[0]), int(fetched.rows[-1]), note) for note in fetched.notes]
         stamps = np.concatenate([fetched.validated.bars.ts for fetched in answers.fetched])
-        days = len(np.unique(self.subject.sessions.row_of(stamps)))
-        self._seen = len(stamps) / days if days else None
+        rows = self.subject.sessions.row_of(stamps)
+        # A session that is not over says nothing of how many bars a whole one has.
+        rows = rows[self.subject.sessions.post_close[rows] <= to_micros(self._warehouse.now())]
+        self._seen = len(rows) / len(np.unique(rows)) if len(rows) else None
 
     def _refuse(self, unit: Unit, rows: Rows) -> None:
         rows = rows[unit.subject.route.due_at()[rows] <= to_micros(self._warehouse.now())]

@@ -35,7 +35,7 @@ def test_a_run_says_so_in_one_line_and_soon_and_stores_nothing(server: EmbeddedS
         assert re.match(question, told[0])
         assert "Traceback" not in ran.stderr
         assert KEY not in ran.stdout + ran.stderr
-        assert took < 30  # 16 s on a machine that does nothing else
+        assert took < 45  # 16 s on a machine that does nothing else; eight tries took 165 s
         for table in ("bars", "coverage", "features"):
             assert made.query(f"SELECT count(*) FROM {table}") == [(0,)]
         assert made.runs() == [("master_backfill", "FAILURE")]

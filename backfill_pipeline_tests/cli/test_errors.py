@@ -113,6 +113,7 @@ def test_a_closed_pipe_is_no_error(desk: Shell) -> None:
 HELPS = {
     (): "Start with: backfill demo",
     ("run",): "Last session date, included.",
+    ("plan",): "Asks nobody and changes nothing",
     ("demo",): ".backfill/demo",
     ("matrix",): "how complete every symbol is",
     ("ui",): "Ctrl-C ends it",

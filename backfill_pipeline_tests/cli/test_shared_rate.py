@@ -1,4 +1,4 @@
-"""Four processes of `backfill run` at once on a plan of five requests a minute, a minute scaled down to four seconds."""
+"""Four processes of `backfill run` at once on a plan of five requests a minute, a minute scaled down to 4 s."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -53,18 +53,18 @@ class Desk:
         self.standin.set(now=now)
 
     def provider(self, name: str, **settings: Any) -> Provider:
-        """A provider as it is configured by that name. `key`, `url`: other than the stand-in's."""
-        of, budget = self.standin, {"budget": NoBudget(), "patience": PATIENCE}
+        """A provider as it is configured by that name. `key`, `url`: other than the stand-in's; `budget`: shared."""
+        of, budget = self.standin, {"budget": settings.get("budget", NoBudget()), "patience": PATIENCE}
         key = SecretStr(settings.get("key", of.key))
         if name == "files":
             return FilesProvider(self.folder)
         if name == "polygon":
             url = settings.get("url", of.url)
-            return PolygonProvider(key, url, limits=OwnMemory(), now=self.clock, **budget)  # type: ignore[arg-type]  # by name
+            return PolygonProvider(key, url, limits=OwnMemory(), now=self.clock, **budget)
         if name == "tradier":
-            return TradierProvider(key, settings.get("url", of.tradier_url), now=self.clock, **budget)  # type: ignore[arg-type]  # by name
+            return TradierProvider(key, settings.get("url", of.tradier_url), now=self.clock, **budget)
         if name == "binance":
-            return BinanceProvider(of.binance_url, **budget)  # type: ignore[arg-type]  # by name
+            return BinanceProvider(of.binance_url, **budget)
         raise AssertionError(name)
 
     def warehouse(self, *providers: Provider | str) -> Warehouse:

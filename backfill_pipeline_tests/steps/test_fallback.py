@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
 from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline_tests.standin import Market, StandIn, write_flat_files
 from backfill_pipeline_tests.steps.sources import Desk, days_between, desk, opened_files
 from backfill_pipeline_tests.steps.warehouses import listed, query
@@ -37,11 +38,11 @@ def write(site: Desk, *days: date) -> None:
     write_flat_files(site.folder, site.standin.market, NAMES, days)
 
 
-def states(told_of: Iterator[object] | list[object]) -> dict[str, set[str]]:
+def states(outcomes: Sequence[PartitionOutcome]) -> dict[str, set[str]]:
     """Partition → its states, of all symbols."""
     found: dict[str, set[str]] = {}
-    for outcome in told_of:
-        found.setdefault(outcome.period.key, set()).add(outcome.state)  # type: ignore[attr-defined]  # outcomes
+    for outcome in outcomes:
+        found.setdefault(outcome.period.key, set()).add(outcome.state)
     return found
 
 

@@ -1,0 +1,233 @@
+"""What a symbol usually does: how often each minute of its day trades, and how much of the day its minutes hold.
+
+Pure arrays over sessions; what follows from them for an absent minute is in verdicts.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from .bars import Float, Micros
+from .sessions import Sessions
+from .windows import MINUTE
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+# Sessions that tell what is usual, and the fewest that tell anything: with 5, a minute that always traded is silent in
+# less than one of 6 sessions.
+NEAREST = 20
+FEWEST = 5
+# Ratios vary much less than habits: three that agree are enough.
+FEWEST_RATIOS = 3
+
+# Minutes on either side whose silence counts too. 20 sessions of one minute cannot tell 1 % from 0, those of an hour
+# (1,220 minutes) can.
+_AROUND = 30
+# A minute of a symbol that was never silent in any reference session. Any number under 1e-6 says the same: one such
+# minute is enough. Not 0, whose logarithm JSON cannot hold.
+_NEVER_SILENT = 1e-12
+
+# The ratio's tolerance is four robust standard deviations: once in 16,000 sessions of normal noise. It is at most 2 %:
+# half an hour of a liquid symbol has 4 to 8 % of its day. At least rounding: a day may be the exact sum of its minutes.
+_DEVIATIONS = 4.0
+EXACT = 1e-9
+WIDEST = 0.02
+# Ratios of sessions that may lack bars are believed to be usual where they scatter by no more than this.
+_AGREED = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """Sessions of one symbol at places `rows` (ascending), a line each in every array; a column per minute.
+
+    `minute`: minutes since the open of each column; those in which no session trades (lunch) have none. `expected`:
+    the session has that minute. `volume`: its bar's, NaN without one. `total`: of the bars of all segments. `day`: the
+    daily bar's, NaN without one. `answered`: settled and completely. `complete`: answered, and nothing is missing.
+    """
+
+    rows: Rows
+    minute: Rows
+    expected: Mask
+    volume: Float
+    total: Float
+    day: Float
+    answered: Mask
+    complete: Mask
+
+    @property
+    def traded(self) -> Mask:
+        return ~np.isnan(self.volume)
+
+
+def make_book(
+    sessions: Sessions,
+    rows: Rows,
+    ts: Micros,
+    volume: Float,
+    days: Mapping[date, float],
+    answered: Mask,
+    complete: Mask,
+) -> Book:
+    """From bars of all segments (`ts` ascending; those of other sessions are left out) and volumes of daily bars."""
+    opening = sessions.open[rows][:, None]
+    minute = np.arange(int((sessions.close[rows] - sessions.open[rows]).max()) // MINUTE)
+    start = opening + minute * MINUTE
+    before = start < sessions.break_start[rows][:, None]
+    after = (start >= sessions.break_end[rows][:, None]) & (start < sessions.close[rows][:, None])
+    expected = before | after
+    part = sessions.parts.locate(ts)
+    row = sessions.parts.row[part]
+    line = np.minimum(np.searchsorted(rows, row), len(rows) - 1)
+    mine = (part >= 0) & (rows[line] == row)
+    line, ts, volume = line[mine], ts[mine], volume[mine]
+    column = (ts - sessions.open[rows][line]) // MINUTE
+    grid = np.full(expected.shape, np.nan)
+    regular = (column >= 0) & (column < len(minute))
+    regular[regular] = expected[line[regular], column[regular]]
+    grid[line[regular], column[regular]] = volume[regular]
+    used = expected.any(axis=0)
+    full = (expected <= ~np.isnan(grid)).all(axis=1)
+    day = np.array([days.get(label, np.nan) for label in sessions.session[rows].astype(object)], dtype=np.float64)
+    return Book(
+        rows,
+        minute[used],
+        expected[:, used],
+        grid[:, used],
+        np.bincount(line, volume, len(rows)).astype(np.float64),
+        np.where(day > 0, day, np.nan),
+        answered,
+        answered & (complete | full),
+    )
+
+
+def nearest(book: Book, lines: Rows, eligible: Mask) -> Mask:
+    """Per line of `lines`, the 20 nearest eligible sessions, itself left out; the earlier of two. lines × sessions."""
+    distance = np.abs(book.rows[None, :] - book.rows[lines][:, None]).astype(np.float64)
+    distance[:, ~eligible] = np.inf
+    distance[np.arange(len(lines)), lines] = np.inf
+    order = np.argsort(distance, axis=1, kind="stable")[:, :NEAREST]
+    chosen = np.zeros(distance.shape, dtype=bool)
+    np.put_along_axis(chosen, order, np.isfinite(np.take_along_axis(distance, order, axis=1)), axis=1)
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Witnesses:
+    """The sessions by which each of the sessions at `lines` of the book is judged: `chosen` by `nearest`."""
+
+    book: Book
+    lines: Rows
+    chosen: Mask
+
+    @property
+    def count(self) -> Rows:
+        count: Rows = self.chosen.sum(axis=1)
+        return count
+
+    def log_silence(self) -> Float:
+        """log10 of how likely each minute is silent. lines × minutes.
+
+        The share of the sessions in which it was, but no less than in the hour around it.
+        """
+        seen = self._total(self.book.expected.astype(np.float64))
+        silent = seen - self._total(self.book.traded.astype(np.float64))
+        own = np.divide(silent, seen, out=np.zeros_like(seen), where=seen > 0)
+        share = np.maximum(own, (_around(silent) + 0.5) / (_around(seen) + 1))
+        share[silent.sum(axis=1) < 0.5] = _NEVER_SILENT
+        logarithm: Float = np.log10(share)
+        return logarithm
+
+    def usual_shares(self) -> Float:
+        """The share of the day's volume that each minute has on average. lines × minutes; equal ones without any."""
+        total = np.where(self.book.total > 0, self.book.total, np.inf)
+        shares = self._total(np.nan_to_num(self.book.volume) / total[:, None])
+        count = self.count[:, None]
+        usual: Float = np.where(count > 0, shares / np.maximum(count, 1), 1.0 / max(1, len(self.book.minute)))
+        return usual
+
+    def _total(self, values: Float) -> Float:
+        """Of `values` (sessions × minutes) over each line's witnesses.
+
+        They follow one another but for the line itself and sessions that are nobody's witness: differences of running
+        sums, three times faster than a product of matrices on a busy machine.
+        """
+        among: Mask = self.chosen.sum(axis=0) > 0
+        running = np.zeros((len(values) + 1, values.shape[1]))
+        np.cumsum(np.where(among[:, None], values, 0.0), axis=0, out=running[1:])
+        low = self.chosen.argmax(axis=1)
+        high = self.chosen.shape[1] - self.chosen[:, ::-1].argmax(axis=1)
+        itself = among[self.lines] & (low <= self.lines) & (self.lines < high)
+        total: Float = running[high] - running[low] - np.where(itself[:, None], values[self.lines], 0.0)
+        total[self.count == 0] = 0.0
+        return total
+
+
+def _around(counts: Float) -> Float:
+    """Sums over the hour around each column."""
+    width = counts.shape[1]
+    summed = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts, axis=1)], axis=1)
+    place = np.arange(width)
+    total: Float = summed[:, np.minimum(place + _AROUND + 1, width)] - summed[:, np.maximum(place - _AROUND, 0)]
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """Per line: Σ volume of the minutes over the day's (`ratio`, NaN without a day), the usual one (`median`), how far
+    it may be off (`tolerance`, a share of it), and of how many sessions that is known (`count`, 0: it is taken as 1).
+    """
+
+    ratio: Float
+    median: Float
+    tolerance: Float
+    count: Rows
+
+    @property
+    def shortfall(self) -> Float:
+        """The share of the usual volume that the minutes lack; negative for a surplus; NaN without a day."""
+        return 1 - self.ratio / self.median
+
+
+def volume_ratios(book: Book) -> Ratios:
+    """Of every session of the book.
+
+    Usual is the median of the nearest complete sessions; where there are not three, of all answered ones that agree
+    (an illiquid symbol's first download has none that is known to be complete); else 1, within 2 %.
+    """
+    ratio = book.total / book.day
+    known = np.isfinite(ratio) & (book.total > 0)
+    every = np.arange(len(book.rows))
+    sure = _middle(ratio, nearest(book, every, known & book.complete))
+    likely = _middle(ratio, nearest(book, every, known & book.answered))
+    agreed = (likely[2] >= FEWEST_RATIOS) & (likely[1] <= _AGREED)
+    pick = np.where(sure[2] >= FEWEST_RATIOS, 0, np.where(agreed, 1, 2))
+    median = np.choose(pick, [sure[0], likely[0], np.ones(len(ratio))])
+    spread = np.choose(pick, [sure[1], likely[1], np.full(len(ratio), WIDEST)])
+    count = np.choose(pick, [sure[2], likely[2], np.zeros(len(ratio), dtype=np.int64)])
+    return Ratios(ratio, median, np.clip(_DEVIATIONS * spread, EXACT, WIDEST), count)
+
+
+def _middle(ratio: Float, chosen: Mask) -> tuple[Float, Float, Rows]:
+    """Per line of `chosen`: the median of the chosen ratios, their robust relative deviation, and how many they are.
+
+    1 and infinity where there is none.
+    """
+    count = chosen.sum(axis=1)
+    ratios = np.where(chosen, ratio[None, :], np.nan)
+    median = np.where(count > 0, _median(ratios, count), 1.0)
+    spread = np.where(count > 0, 1.4826 * _median(np.abs(ratios / median[:, None] - 1), count), np.inf)
+    return median, spread, count
+
+
+def _median(values: Float, count: Rows) -> Float:
+    """Of the `count` numbers of each line; the rest are NaN, which sort behind them."""
+    ordered = np.sort(values, axis=1)
+    line = np.arange(len(values))
+    middle: Float = (ordered[line, np.maximum(count - 1, 0) // 2] + ordered[line, count // 2]) / 2
+    return middle

@@ -1,0 +1,138 @@
+"""The evidence about absent minutes, read from the tables into the form that verdicts are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from backfill_pipeline.domain.absence import Known, inside
+from backfill_pipeline.domain.completeness import SessionStatus, is_covered
+from backfill_pipeline.domain.habits import NEAREST, Book, make_book
+from backfill_pipeline.domain.verdicts import Others
+from backfill_pipeline.domain.windows import MINUTE, Window, intersect, union
+from backfill_pipeline.storage.bars import StoredBars
+from backfill_pipeline.storage.evidence import (
+    Seen,
+    day_volumes,
+    minute_volumes,
+    neighbours,
+    other_symbols,
+    refused_minutes,
+    settled_windows,
+)
+from backfill_pipeline.storage.gaps import ACCEPTED, AGREED, explained_windows
+
+from .warehouse import Subject, Warehouse
+
+Rows = npt.NDArray[np.int64]
+
+# Of an answer's own sessions, those so near to one that lacks minutes are looked at: 20 of them will do, some may not.
+_NEAR = 2 * NEAREST
+# Other symbols that are looked at: five are needed, and some are illiquid.
+_OTHERS = 12
+# Who has so many of the minutes on the days before and after usually trades through them; who has so few lacks them.
+_USUALLY, _LACKS = 0.9, 0.1
+
+
+def known_of(warehouse: Warehouse, subject: Subject, window: Window) -> Known:
+    """What was found out about `window` before."""
+    symbol_id, base = subject.instrument.symbol_id, subject.chain.base
+    told = explained_windows(warehouse.conn, symbol_id, base, window)
+    refused = refused_minutes(warehouse.conn, symbol_id, window) if base == "1m" else []
+    return Known(told[ACCEPTED], told[AGREED], refused)
+
+
+def gather(
+    warehouse: Warehouse,
+    subject: Subject,
+    rows: Rows,
+    statuses: Sequence[SessionStatus],
+    stored: StoredBars,
+    answered: Sequence[Window],
+    now: datetime,
+) -> Book:
+    """The sessions `rows`, as they are about to be stored, and those around them as they are.
+
+    `stored`: minutes of all segments that answers vouch for. `answered`: what the newest answer vouches for.
+    """
+    conn, symbol_id, sessions = warehouse.conn, subject.instrument.symbol_id, subject.sessions
+    lacking = rows[[status.missing > 0 for status in statuses]]
+    near = np.searchsorted(rows, [lacking[0] - _NEAR, lacking[-1] + _NEAR + 1])
+    mine, own = rows[slice(*near)], statuses[slice(*near)]
+    labels = sessions.session
+    around = neighbours(conn, symbol_id, *labels[[lacking[0], lacking[-1]]].astype(object).tolist(), NEAREST)
+    places = np.searchsorted(labels, np.array(list(around), dtype="datetime64[D]")).astype(np.int64)
+    theirs = places[~np.isin(places, rows)]
+    every = np.union1d(mine, theirs)
+    hull = Window(int(sessions.day_start[every[0]]), int(sessions.day_end[every[-1]]))
+    settled = union([*settled_windows(conn, symbol_id, "1m", hull), *intersect(answered, [hull])])
+    ts, volume = stored.bars.ts, stored.bars.volume
+    if len(theirs):
+        days = union([Window(int(sessions.day_start[row]), int(sessions.day_end[row])) for row in theirs.tolist()])
+        their_ts, their_volume = minute_volumes(conn, symbol_id, days)
+        order = np.argsort(np.concatenate([ts, their_ts]), kind="stable")
+        ts = np.concatenate([ts, their_ts])[order]
+        volume = np.concatenate([volume, their_volume])[order]
+    complete = np.array([around.get(label, False) for label in labels[every].astype(object)], dtype=bool)
+    due = np.ones(len(every), dtype=bool)
+    at = np.searchsorted(every, mine)
+    complete[at] = [status.complete for status in own]
+    due[at] = [status.not_due == 0 for status in own]
+    covered = is_covered(sessions, every, settled, now) & due
+    return make_book(sessions, every, ts, volume, day_volumes(conn, symbol_id, hull), covered, complete & covered)
+
+
+class Market:
+    """Asks what other symbols of the calendar did in a window of one session."""
+
+    def __init__(self, warehouse: Warehouse, subject: Subject) -> None:
+        self._conn, self._subject = warehouse.conn, subject
+
+    def __call__(self, window: Window) -> Others:
+        sessions = self._subject.sessions
+        row = int(sessions.row_of(np.array([window.start]))[0])
+        spans = []
+        for place in (row, row - 1, row + 1):
+            if not 0 <= place < len(sessions):
+                continue
+            shift = int(sessions.open[place] - sessions.open[row])
+            minutes = Window(window.start + shift, window.end + shift)
+            if place == row or minutes.end <= sessions.close[place]:
+                day = Window(int(sessions.day_start[place]), int(sessions.day_end[place]))
+                spans.append((sessions.session[place].astype(object), minutes, day))
+        instrument = self._subject.instrument
+        seen = other_symbols(self._conn, instrument.symbol_id, instrument.calendar, spans, _OTHERS)
+        by_symbol: dict[int, list[Seen]] = {}
+        for one in seen:
+            by_symbol.setdefault(one.symbol_id, []).append(one)
+        expected = (window.end - window.start) // MINUTE
+        return _count(list(by_symbol.values()), spans[0][0], expected)
+
+
+def _count(symbols: Sequence[Sequence[Seen]], session: object, expected: int) -> Others:
+    usually = lack = short = whole = 0
+    for seen in symbols:
+        then = next(one for one in seen if one.session == session)
+        usual = [one for one in seen if one.session != session and one.total > 0]
+        if not usual or any(one.bars < _USUALLY * expected for one in usual):
+            continue
+        usually += 1
+        if then.bars > _LACKS * expected:
+            continue
+        lack += 1
+        if not then.day:
+            continue
+        share = sum(one.volume / one.total for one in usual) / len(usual)
+        ratios = [one.total / one.day for one in usual if one.day] or [1.0]
+        lost = 1 - then.total / then.day / (sum(ratios) / len(ratios)) > share / 2
+        short, whole = short + lost, whole + (not lost)
+    return Others(usually, lack, short, whole)
+
+
+def counted(stored: StoredBars, vouched: Sequence[Window]) -> StoredBars:
+    """Those bars that an answer vouches for."""
+    chosen = inside(stored.bars.ts, vouched)
+    return StoredBars(stored.bars.take(chosen), stored.session[chosen], stored.segment[chosen])

@@ -1,0 +1,137 @@
+"""What is stored around absent minutes: one query for each kind of evidence. What it means is in domain/verdicts.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.sql import SQL, Literal
+
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.windows import MINUTE, Window, to_datetime, to_micros
+
+from .copying import copy_out
+from .coverage import as_range
+
+
+def neighbours(conn: Connection, symbol_id: int, first: date, last: date, most: int) -> dict[date, bool]:
+    """Sessions of minutes that are settled and hold bars: those of [first, last] and the `most` nearest on either side.
+    True: nothing is missing in them.
+    """
+    known = (
+        "SELECT session, missing = 0 AS complete FROM session_status WHERE symbol_id = %(id)s AND timeframe = '1m'"
+        " AND stored > 0 AND NOT explained ? 'not_due' AND session"
+    )
+    with conn.cursor() as cursor:
+        cursor.execute(
+            f"({known} < %(first)s ORDER BY session DESC LIMIT %(most)s) UNION ALL"
+            f" ({known} BETWEEN %(first)s AND %(last)s) UNION ALL"
+            f" ({known} > %(last)s ORDER BY session LIMIT %(most)s) ORDER BY session",
+            {"id": symbol_id, "first": first, "last": last, "most": most},
+        )
+        return dict(cursor.fetchall())
+
+
+def minute_volumes(
+    conn: Connection, symbol_id: int, windows: Sequence[Window]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Start (microseconds UTC, ascending) and volume of the minutes of all segments in `windows`."""
+    lows, highs = ([to_datetime(getattr(w, edge)) for w in windows] for edge in ("start", "end"))
+    query = SQL(
+        "SELECT b.ts, b.volume FROM unnest({}::timestamptz[], {}::timestamptz[]) AS w (low, high)"
+        " JOIN bars AS b ON b.symbol_id = {} AND b.timeframe = '1m' AND b.ts >= w.low AND b.ts < w.high ORDER BY b.ts"
+    ).format(Literal(lows), Literal(highs), Literal(symbol_id))
+    found = copy_out(conn, query, [("ts", "timestamptz"), ("volume", "float8")])
+    return found["ts"].astype(np.int64), found["volume"].astype(np.float64)
+
+
+def day_volumes(conn: Connection, symbol_id: int, window: Window) -> dict[date, float]:
+    """By session, the volume of the daily bars that start in `window`."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT session, volume FROM bars WHERE symbol_id = %s AND timeframe = '1d' AND ts >= %s AND ts < %s",
+            (symbol_id, to_datetime(window.start), to_datetime(window.end)),
+        )
+        return dict(cursor.fetchall())
+
+
+def settled_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> list[Window]:
+    """The parts of `window` that answers after the settle delay vouch for; disjoint and ascending."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT lower(r), upper(r) FROM unnest((SELECT range_agg(time_window * %(window)s::tstzrange) FROM coverage"
+            " WHERE symbol_id = %(id)s AND timeframe = %(tf)s AND settled AND time_window && %(window)s::tstzrange)"
+            ") AS r",
+            {"id": symbol_id, "tf": timeframe, "window": as_range(window)},
+        )
+        return [Window(to_micros(low), to_micros(high)) for low, high in cursor.fetchall()]
+
+
+def refused_minutes(conn: Connection, symbol_id: int, window: Window) -> list[Window]:
+    """The minutes of refused rows: something was told of them, so that their absence is not silence."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT ts FROM quarantine WHERE symbol_id = %s AND timeframe = '1m' AND ts >= %s AND ts < %s",
+            (symbol_id, to_datetime(window.start), to_datetime(window.end)),
+        )
+        starts = {to_micros(row[0]) // MINUTE * MINUTE for row in cursor.fetchall()}
+        return [Window(start, start + MINUTE) for start in sorted(starts)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one other symbol has in some minutes of a session and in the whole of it: bars in the minutes, their volume,
+    that of all minutes of the session, and the daily bar's (None: there is none).
+    """
+
+    symbol_id: int
+    session: date
+    bars: int
+    volume: float
+    total: float
+    day: float | None
+
+
+def other_symbols(
+    conn: Connection, symbol_id: int, calendar: str, spans: Sequence[tuple[date, Window, Window]], most: int
+) -> list[Seen]:
+    """Of at most `most` other symbols of the calendar whose first session of `spans` is settled and holds bars: what
+    they have in each span's (session, minutes, day).
+    """
+    columns = {
+        "id": symbol_id,
+        "calendar": calendar,
+        "most": most,
+        "session": spans[0][0],
+        "sessions": [session for session, _, _ in spans],
+        "lows": [to_datetime(minutes.start) for _, minutes, _ in spans],
+        "highs": [to_datetime(minutes.end) for _, minutes, _ in spans],
+        "starts": [to_datetime(day.start) for _, _, day in spans],
+        "ends": [to_datetime(day.end) for _, _, day in spans],
+    }
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "WITH peers AS ("
+            "  SELECT t.symbol_id FROM session_status AS t JOIN symbols AS y USING (symbol_id)"
+            "  WHERE y.calendar = %(calendar)s AND t.timeframe = '1m' AND t.session = %(session)s AND t.stored > 0"
+            "  AND NOT t.explained ? 'not_due' AND t.symbol_id <> %(id)s ORDER BY t.symbol_id LIMIT %(most)s"
+            ") SELECT p.symbol_id, s.session, m.bars, m.volume, m.total, d.volume"
+            " FROM peers AS p CROSS JOIN unnest(%(sessions)s::date[], %(lows)s::timestamptz[], %(highs)s::timestamptz[],"
+            "  %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS s (session, low, high, day_start, day_end)"
+            " CROSS JOIN LATERAL ("
+            "  SELECT count(*) FILTER (WHERE b.ts >= s.low AND b.ts < s.high) AS bars,"
+            "   coalesce(sum(b.volume) FILTER (WHERE b.ts >= s.low AND b.ts < s.high), 0) AS volume,"
+            "   coalesce(sum(b.volume), 0) AS total"
+            "  FROM bars AS b WHERE b.symbol_id = p.symbol_id AND b.timeframe = '1m'"
+            "  AND b.ts >= s.day_start AND b.ts < s.day_end) AS m"
+            " LEFT JOIN LATERAL ("
+            "  SELECT b.volume FROM bars AS b WHERE b.symbol_id = p.symbol_id AND b.timeframe = '1d'"
+            "  AND b.ts >= s.day_start AND b.ts < s.day_end LIMIT 1) AS d ON true"
+            " ORDER BY p.symbol_id, s.session",
+            columns,
+        )
+        return [Seen(*row) for row in cursor.fetchall()]

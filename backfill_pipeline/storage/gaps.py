@@ -1,0 +1,172 @@
+"""The table `gaps`: open ones are what the last look found, past ones stay with what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+from psycopg2.extras import execute_values
+
+from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.verdicts import Gap
+from backfill_pipeline.domain.windows import Window, to_micros
+
+from .coverage import as_range
+
+# After the first sight a gap is asked for once a day, twice; then weekly.
+_SOON, _OFTEN, _SELDOM = timedelta(days=1), 2, timedelta(days=7)
+
+ACCEPTED = "accepted"
+AGREED = "agreed no_trade"
+
+
+class GapError(ValueError):
+    """A gap that cannot be accepted."""
+
+
+@dataclass(frozen=True)
+class StoredGap:
+    """A row of the table; `symbol` in place of its id. `resolved_at` None: open."""
+
+    gap_id: int
+    symbol: str
+    timeframe: Base
+    window: Window
+    expected: int
+    found: int
+    verdict: str
+    evidence: Mapping[str, Any]
+    attempts: int
+    next_attempt_at: datetime
+    detected_at: datetime
+    resolved_at: datetime | None
+    resolution: str | None
+
+
+_SELECT = (
+    "SELECT g.gap_id, y.symbol, g.timeframe::text, lower(g.time_window), upper(g.time_window), g.expected, g.found,"
+    " g.verdict, g.evidence, g.attempts, g.next_attempt_at, g.detected_at, g.resolved_at, g.resolution"
+    " FROM gaps AS g JOIN symbols AS y USING (symbol_id)"
+)
+
+
+def _stored(row: Sequence[Any]) -> StoredGap:
+    return StoredGap(*row[:3], Window(to_micros(row[3]), to_micros(row[4])), *row[5:])
+
+
+def next_attempt(now: datetime, attempts: int) -> datetime:
+    """When a gap that has been asked for `attempts` times since it was found is asked for again."""
+    return now + (_SOON if attempts < _OFTEN else _SELDOM)
+
+
+def open_gaps(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> list[StoredGap]:
+    """Those that share time with `window`, ascending."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            f"{_SELECT} WHERE g.symbol_id = %s AND g.timeframe = %s AND g.resolved_at IS NULL AND g.time_window && %s"
+            " ORDER BY g.time_window",
+            (symbol_id, timeframe, as_range(window)),
+        )
+        return [_stored(row) for row in cursor.fetchall()]
+
+
+def explained_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> dict[str, list[Window]]:
+    """Past gaps whose bars count as explained, by resolution: ACCEPTED by a person, AGREED by two answers."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT resolution, lower(time_window), upper(time_window) FROM gaps"
+            " WHERE symbol_id = %s AND timeframe = %s AND resolution IN ('accepted', 'agreed no_trade')"
+            " AND time_window && %s",
+            (symbol_id, timeframe, as_range(window)),
+        )
+        found: dict[str, list[Window]] = {ACCEPTED: [], AGREED: []}
+        for resolution, low, high in cursor.fetchall():
+            found[resolution].append(Window(to_micros(low), to_micros(high)))
+        return found
+
+
+def replace_gaps(
+    conn: Connection,
+    symbol_id: int,
+    timeframe: Base,
+    before: Sequence[StoredGap],
+    found: Sequence[Gap],
+    resolution: Callable[[Window], str],
+    now: datetime,
+    *,
+    asked: bool,
+) -> None:
+    """Make the open gaps of the sessions looked at, which are `before`, those `found`; in the open transaction.
+
+    The same window stays the same row; any other is resolved with `resolution(its window)`. `asked`: the look follows
+    a new answer, which counts as an attempt for gaps that were found earlier.
+    """
+    wanted = {gap.window: gap for gap in found}
+    gone = [gap for gap in before if gap.window not in wanted]
+    with conn.cursor() as cursor:
+        for old in gone:
+            cursor.execute(
+                "UPDATE gaps SET resolved_at = %s, resolution = %s WHERE gap_id = %s",
+                (now, resolution(old.window), old.gap_id),
+            )
+        for old in before:
+            new = wanted.pop(old.window, None)
+            if new is None:
+                continue
+            tried = asked and old.detected_at < now
+            if not tried and (new.verdict, new.expected, new.found) == (old.verdict, old.expected, old.found):
+                continue
+            attempts = old.attempts + tried
+            again = next_attempt(now, attempts) if tried else old.next_attempt_at
+            cursor.execute(
+                "UPDATE gaps SET expected = %s, found = %s, verdict = %s, evidence = %s, attempts = %s,"
+                " next_attempt_at = %s WHERE gap_id = %s",
+                (new.expected, new.found, new.verdict, json.dumps(new.evidence), attempts, again, old.gap_id),
+            )
+        rows = [
+            (
+                symbol_id,
+                timeframe,
+                as_range(gap.window),
+                gap.expected,
+                gap.found,
+                gap.verdict,
+                json.dumps(gap.evidence),
+                next_attempt(now, 0),
+                now,
+            )
+            for gap in wanted.values()
+        ]
+        execute_values(
+            cursor,
+            "INSERT INTO gaps (symbol_id, timeframe, time_window, expected, found, verdict, evidence, next_attempt_at,"
+            " detected_at) VALUES %s",
+            rows,
+        )
+
+
+def accept(conn: Connection, gap_id: int, because: str, now: datetime) -> StoredGap:
+    """A person says that these bars will not come: the gap is closed, and they count as explained from the next look on.
+
+    In the open transaction; the caller looks again at what is returned. Raises GapError.
+    """
+    if not because.strip():
+        raise GapError(f"gap {gap_id} is not accepted without a reason; say why with --because")
+    with conn.cursor() as cursor:
+        cursor.execute(f"{_SELECT} WHERE g.gap_id = %s FOR UPDATE OF g", (gap_id,))
+        row = cursor.fetchone()
+        if row is None:
+            raise GapError(f"gap {gap_id} is not known; open gaps: backfill gaps")
+        gap = _stored(row)
+        if gap.resolved_at is not None:
+            raise GapError(f"gap {gap_id} was closed on {gap.resolved_at:%Y-%m-%d} ({gap.resolution}); nothing to accept")
+        cursor.execute(
+            "UPDATE gaps SET resolved_at = %s, resolution = 'accepted', evidence = evidence || %s::jsonb"
+            " WHERE gap_id = %s",
+            (now, json.dumps({"because": because}), gap_id),
+        )
+    return gap
