@@ -9,6 +9,7 @@ from backfill_pipeline.defs.assets import chain_assets
 from backfill_pipeline.defs.corporate_actions import corporate_actions
 from backfill_pipeline.defs.ensure_coverage import ensure_coverage_job
 from backfill_pipeline.defs.jobs import pipeline_jobs
+from backfill_pipeline.defs.nightly import nightly_job, nightly_schedule
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import CHAINS
 from backfill_pipeline.settings import load_settings
@@ -25,7 +26,8 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
             assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions],
-            jobs=[*pipeline_jobs(), ensure_coverage_job()],
+            jobs=[*pipeline_jobs(), ensure_coverage_job(), nightly_job()],
+            schedules=[nightly_schedule(pipeline.settings)],
             resources={"pipeline": pipeline},
             # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.
             executor=dg.in_process_executor,

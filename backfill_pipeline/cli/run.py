@@ -170,7 +170,8 @@ def _explain(result: dg.ExecuteInProcessResult, report: Report) -> None:
             continue
         data = event.step_failure_data
         if data.user_failure_data is not None:
-            if not report.incomplete:
+            # A failure for incomplete partitions carries them; another one is news beside them.
+            if not report.incomplete or "incomplete" not in data.user_failure_data.metadata:
                 report.error = data.user_failure_data.description
             return
         error = data.error

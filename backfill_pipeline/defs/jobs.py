@@ -205,12 +205,12 @@ def pipeline_jobs() -> list[Any]:
         for chain in CHAINS
     ]
 
-    master = _job_of(master_backfill, "Both chains, by plain config: symbols, timeframes, days or start and end.")
-    registering = _job_of(register_symbols, "Add symbols to the registry and to the chains' partitions.")
+    master = job_of(master_backfill, "Both chains, by plain config: symbols, timeframes, days or start and end.")
+    registering = job_of(register_symbols, "Add symbols to the registry and to the chains' partitions.")
     return [*chains, master, registering, corporate_actions_job()]
 
 
-def _job_of(op: dg.OpDefinition, description: str) -> dg.JobDefinition:
+def job_of(op: dg.OpDefinition, description: str) -> dg.JobDefinition:
     """A job named as its only op. Its graph has another name, because one repository's ops and graphs share theirs."""
 
     @dg.graph(name=f"{op.name}_graph")

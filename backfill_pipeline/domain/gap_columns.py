@@ -9,7 +9,9 @@ _GAPS = (
     Column("gap_id", "integer", "-", "identity, for `backfill gaps accept`"),
     Column("symbol_id", "integer", "-", "the instrument, see `symbols`"),
     Column("timeframe", "timeframe", "-", "base timeframe: `1m` or `1d`"),
-    Column("time_window", "tstzrange", "UTC", "from the first absent bar to the end of the last; a lunch break is inside"),
+    Column(
+        "time_window", "tstzrange", "UTC", "from the first absent bar to the end of the last; a lunch break is inside"
+    ),
     Column("expected", "integer", "base bars", "regular bars that the window should hold"),
     Column("found", "integer", "base bars", "those that are stored"),
     Column("verdict", "text", "-", "`outage`: volume or other symbols prove a loss; `missing`: nothing explains it"),

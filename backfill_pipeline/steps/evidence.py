@@ -63,7 +63,8 @@ def gather(
     near = np.searchsorted(rows, [lacking[0] - _NEAR, lacking[-1] + _NEAR + 1])
     mine, own = rows[slice(*near)], statuses[slice(*near)]
     labels = sessions.session
-    around = neighbours(conn, symbol_id, *labels[[lacking[0], lacking[-1]]].astype(object).tolist(), NEAREST)
+    first, last = labels[lacking[[0, -1]]].astype(object).tolist()
+    around = neighbours(conn, symbol_id, first, last, NEAREST)
     places = np.searchsorted(labels, np.array(list(around), dtype="datetime64[D]")).astype(np.int64)
     theirs = places[~np.isin(places, rows)]
     every = np.union1d(mine, theirs)

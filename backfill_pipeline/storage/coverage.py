@@ -63,6 +63,17 @@ def want(conn: Connection, symbol_id: int, timeframe: Base, stretch: Window | No
     return True
 
 
+def kept_complete(conn: Connection) -> list[tuple[Instrument, Base]]:
+    """Active instruments with the base timeframes that are wanted without an end, by priority and name."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT priority, symbol_id, symbol, asset_class::text, calendar, first_date, last_date,"
+            " timeframe::text FROM symbols JOIN wanted USING (symbol_id) WHERE active AND upper_inf(time_window)"
+            " ORDER BY priority, symbol, timeframe DESC"
+        )
+        return [(Instrument(*row[1:7]), row[7]) for row in cursor.fetchall()]
+
+
 def record_served(
     conn: Connection, symbol_id: int, timeframe: Base, served: Sequence[tuple[str, Window | None, str]]
 ) -> None:

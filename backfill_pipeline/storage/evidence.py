@@ -36,6 +36,17 @@ def neighbours(conn: Connection, symbol_id: int, first: date, last: date, most: 
         return dict(cursor.fetchall())
 
 
+def explained_or_lacking(conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date) -> list[date]:
+    """Sessions of [first, last] whose absent bars were judged, ascending: other evidence may judge them otherwise."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT session FROM session_status WHERE symbol_id = %s AND timeframe = %s AND session BETWEEN %s AND %s"
+            " AND (missing > 0 OR explained ?| ARRAY['no_trade', 'halt']) ORDER BY session",
+            (symbol_id, timeframe, first, last),
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
 def minute_volumes(
     conn: Connection, symbol_id: int, windows: Sequence[Window]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -120,8 +131,9 @@ def other_symbols(
             "  WHERE y.calendar = %(calendar)s AND t.timeframe = '1m' AND t.session = %(session)s AND t.stored > 0"
             "  AND NOT t.explained ? 'not_due' AND t.symbol_id <> %(id)s ORDER BY t.symbol_id LIMIT %(most)s"
             ") SELECT p.symbol_id, s.session, m.bars, m.volume, m.total, d.volume"
-            " FROM peers AS p CROSS JOIN unnest(%(sessions)s::date[], %(lows)s::timestamptz[], %(highs)s::timestamptz[],"
-            "  %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS s (session, low, high, day_start, day_end)"
+            " FROM peers AS p"
+            " CROSS JOIN unnest(%(sessions)s::date[], %(lows)s::timestamptz[], %(highs)s::timestamptz[], %(starts)s"
+            "  ::timestamptz[], %(ends)s::timestamptz[]) AS s (session, low, high, day_start, day_end)"
             " CROSS JOIN LATERAL ("
             "  SELECT count(*) FILTER (WHERE b.ts >= s.low AND b.ts < s.high) AS bars,"
             "   coalesce(sum(b.volume) FILTER (WHERE b.ts >= s.low AND b.ts < s.high), 0) AS volume,"

@@ -55,7 +55,8 @@ _SELECT = (
 
 
 def _stored(row: Sequence[Any]) -> StoredGap:
-    return StoredGap(*row[:3], Window(to_micros(row[3]), to_micros(row[4])), *row[5:])
+    gap_id, symbol, timeframe, low, high, *others = row
+    return StoredGap(gap_id, symbol, timeframe, Window(to_micros(low), to_micros(high)), *others)
 
 
 def next_attempt(now: datetime, attempts: int) -> datetime:
@@ -95,14 +96,14 @@ def replace_gaps(
     timeframe: Base,
     before: Sequence[StoredGap],
     found: Sequence[Gap],
-    resolution: Callable[[Window], str],
+    resolution: Callable[[StoredGap], str],
     now: datetime,
     *,
     asked: bool,
 ) -> None:
     """Make the open gaps of the sessions looked at, which are `before`, those `found`; in the open transaction.
 
-    The same window stays the same row; any other is resolved with `resolution(its window)`. `asked`: the look follows
+    The same window stays the same row; any other is resolved with `resolution` of it. `asked`: the look follows
     a new answer, which counts as an attempt for gaps that were found earlier.
     """
     wanted = {gap.window: gap for gap in found}
@@ -111,7 +112,7 @@ def replace_gaps(
         for old in gone:
             cursor.execute(
                 "UPDATE gaps SET resolved_at = %s, resolution = %s WHERE gap_id = %s",
-                (now, resolution(old.window), old.gap_id),
+                (now, resolution(old), old.gap_id),
             )
         for old in before:
             new = wanted.pop(old.window, None)
@@ -150,7 +151,7 @@ def replace_gaps(
 
 
 def accept(conn: Connection, gap_id: int, because: str, now: datetime) -> StoredGap:
-    """A person says that these bars will not come: the gap is closed, and they count as explained from the next look on.
+    """A person says that these bars will not come: the gap is closed, and they count as explained from then on.
 
     In the open transaction; the caller looks again at what is returned. Raises GapError.
     """
@@ -163,7 +164,9 @@ def accept(conn: Connection, gap_id: int, because: str, now: datetime) -> Stored
             raise GapError(f"gap {gap_id} is not known; open gaps: backfill gaps")
         gap = _stored(row)
         if gap.resolved_at is not None:
-            raise GapError(f"gap {gap_id} was closed on {gap.resolved_at:%Y-%m-%d} ({gap.resolution}); nothing to accept")
+            raise GapError(
+                f"gap {gap_id} was closed on {gap.resolved_at:%Y-%m-%d} ({gap.resolution}); nothing to accept"
+            )
         cursor.execute(
             "UPDATE gaps SET resolved_at = %s, resolution = 'accepted', evidence = evidence || %s::jsonb"
             " WHERE gap_id = %s",

@@ -1,4 +1,4 @@
-"""Everything stored around one bar: its values, what it is built from, who answered for it, what was changed or refused.
+"""Everything stored around one bar: its values, its parts, who answered for it, what was changed or refused.
 
 Reads only. Lists are capped; `count` beside them is exact.
 """

@@ -29,8 +29,9 @@ FIRST = date(2026, 7, 31)
 DAYS = [str(FIRST + timedelta(days=n)) for n in range(12)]
 MANY, FEW = ("A0", "A1", "A2", "A3"), ("B0", "B1", "B2")
 LAUNCH = "... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}"
-STATE = """... on PartitionBackfill {status assetBackfillData {assetBackfillStatuses {... on AssetPartitionsStatusCounts {
-    assetKey {path} numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed}}}}"""
+COUNTS = "assetKey {path} numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed"
+STATE = f"""... on PartitionBackfill {{status assetBackfillData {{
+    assetBackfillStatuses {{... on AssetPartitionsStatusCounts {{{COUNTS}}}}}}}}}"""
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_the_jobs_have_the_promised_names(definitions: dg.Definitions) -> None:
     names = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
 
     chains = {"backfill_intraday", "backfill_daily", "master_backfill"}
-    assert names == {*chains, "register_symbols", "refresh_corporate_actions"}
+    assert names == {*chains, "register_symbols", "refresh_corporate_actions", "ensure_coverage"}
     for name in names:
         assert definitions.resolve_job_def(name).description
 

@@ -151,6 +151,19 @@ def test_without_another_provider_the_missing_and_the_damaged_day_are_told_and_t
     assert site.sources() == dict.fromkeys((TUE, THU, FRI), "files")
 
 
+def test_older_sessions_go_by_the_page_and_the_newest_first_though_a_file_is_newer(site: Desk) -> None:
+    """Wednesday's file is there before it is due, so it is read with what is asked symbol by symbol."""
+    site.at(datetime(2024, 5, 9, 12, tzinfo=UTC))
+    write(site, WED)
+    first = date(2023, 12, 7)  # 104 sessions before Wednesday, 960 minutes each: two pages, and three if it were cut at New Year
+    told = site.run(("files", "polygon"), site.tasks([listed(site.conn_of, "AAPL")], INTRADAY, first, WED))
+    assert (told.error, told.states) == (None, {"complete", "in progress"})
+    assert [day for day, source in site.sources().items() if source == "files"] == [WED]
+    starts = [int(path.split("/minute/")[1].split("/")[0]) for path in site.asked("polygon")]
+    assert len(starts) == 2
+    assert starts[1] < starts[0]
+
+
 @pytest.mark.parametrize("too_old", ["refused", "clipped"])
 def test_what_is_older_than_polygons_plan_comes_from_files_in_the_same_run(site: Desk, too_old: str) -> None:
     site.at(datetime(2026, 5, 9, 12, tzinfo=UTC))  # two years of 730 days: the plan begins on Thursday the 9th
