@@ -12,7 +12,7 @@ ui: $(MADE)
 	$(BIN)/backfill demo --ui
 
 test: $(MADE)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(MADE)
 	$(BIN)/ruff check .

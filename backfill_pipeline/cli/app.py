@@ -9,8 +9,10 @@ from .budget import pause, resume
 from .coverage import coverage
 from .demo import demo
 from .doctor import doctor
+from .explain import explain
 from .matrix import matrix
 from .plan import plan
+from .rebuild import rebuild
 from .run import run
 from .ui import ui
 
@@ -26,6 +28,8 @@ app.command()(plan)
 app.command()(run)
 app.command()(matrix)
 app.command()(coverage)
+app.command()(explain)
+app.command()(rebuild)
 app.command()(doctor)
 app.command()(pause)
 app.command()(resume)

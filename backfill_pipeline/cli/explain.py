@@ -23,6 +23,8 @@ from .common import Json, counted, out, prepare_environment, print_json, setting
 # Rows of each kind that are printed; --json has up to ten.
 _MOST_LINES = 4
 
+Line = tuple[str, str]
+
 
 def explain(
     symbol: Annotated[str, typer.Argument(help="A symbol that is followed.")],
@@ -75,7 +77,9 @@ def _show(asked: Asked, place: Place | Nowhere, evidence: Evidence | None, why: 
     out.print(grid)
 
 
-def _lines(asked: Asked, place: Place | Nowhere, evidence: Evidence | None, why: Reason, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
+def _lines(
+    asked: Asked, place: Place | Nowhere, evidence: Evidence | None, why: Reason, zone: ZoneInfo
+) -> Iterator[Line]:
     if isinstance(place, Place) and evidence is not None:
         yield "bar", _interval(asked.timeframe, place, zone)
         yield from _values(evidence)
@@ -85,7 +89,7 @@ def _lines(asked: Asked, place: Place | Nowhere, evidence: Evidence | None, why:
     if why.next_step:
         yield "next", why.next_step
     if evidence is not None:
-        yield from _surroundings(evidence, zone)
+        yield from _surroundings(asked, evidence, zone)
 
 
 def _interval(timeframe: Timeframe, place: Place, zone: ZoneInfo) -> str:
@@ -103,7 +107,7 @@ def _days(place: Place) -> str:
     return f"{place.first} to {place.last}"
 
 
-def _values(evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _values(evidence: Evidence) -> Iterator[Line]:
     bar = evidence.bar
     if bar is None:
         return
@@ -112,19 +116,21 @@ def _values(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "", f"{prices}  volume {bar.volume:,.10g}  vwap {vwap}  trades {trades}"
 
 
-def _surroundings(evidence: Evidence, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
+def _surroundings(asked: Asked, evidence: Evidence, zone: ZoneInfo) -> Iterator[Line]:
     def time(at: datetime) -> str:
         return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
 
-    parts = evidence.parts
+    parts, bar = evidence.parts, evidence.bar
     of = "" if evidence.expected is None else f" of {evidence.expected}"
     ends = f", {time(parts.first)} to {time(parts.last)}" if parts.first and parts.last and parts.stored > 1 else ""
-    yield "parts", f"{parts.stored}{of} {evidence.base} bars{ends}"
+    if asked.timeframe != evidence.base:
+        yield "parts", f"{parts.stored}{of} {evidence.base} bars{ends}"
     for status in list(evidence.statuses.values())[:7]:
         explained = "".join(f", {verdict} {count}" for verdict, count in status.explained.items())
         missing = f", {status.missing} missing" if status.missing else ""
         yield f"session {status.session}", f"{status.stored} of {status.expected} bars{explained}{missing}"
-    yield "due", time(evidence.due)
+    if bar is None or not bar.final:
+        yield "due", time(evidence.due)
     for gap in evidence.gaps[:_MOST_LINES]:
         lacks = f"{gap.expected - gap.found} bars from {time(to_datetime(gap.window.start))}"
         yield f"gap {gap.gap_id}", f"{gap.verdict}: {lacks}; asked again at {time(gap.next_attempt_at)}"
@@ -141,7 +147,8 @@ def _surroundings(evidence: Evidence, zone: ZoneInfo) -> Iterator[tuple[str, str
         (evidence.answers, "answer"),
         (evidence.revisions, "revision"),
         (evidence.refused, "refused row"),
-    ):
+    )
+    for listed, name in kinds:
         if listed.count > _MOST_LINES:
             yield "", f"{counted(listed.count, name)} in all; more of them: --json"
     for provider, ticker in evidence.names.items():

@@ -78,4 +78,8 @@ def _cell(row: Completeness | None) -> Text:
 
 def _wanted(cells: dict[str, Completeness]) -> str:
     spans = [cells[base] for base in ("1m", "1d") if base in cells]
-    return "\n".join(f"{row.timeframe} {row.wanted_from} to {row.wanted_to}" for row in spans)
+    lines = []
+    for row in spans:
+        clipped = f", {row.clipped}" if row.clipped else ""
+        lines.append(f"{row.timeframe} {row.wanted_from} to {row.wanted_to}{clipped}")
+    return "\n".join(lines)

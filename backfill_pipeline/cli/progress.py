@@ -33,6 +33,7 @@ class Counts:
     bars_written: int = 0
     bars_withdrawn: int = 0
     feature_rows_written: int = 0
+    not_served: list[str] = field(default_factory=list)
 
 
 class Progress:
@@ -43,6 +44,7 @@ class Progress:
         self._total = total
         self._spoke = time.monotonic()
         self._quiet = quiet
+        self._unserved: dict[tuple[str, str], str] = {}
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -64,6 +66,8 @@ class Progress:
         counts[outcome.state] = counts.get(outcome.state, 0) + 1
         if outcome.state == "incomplete":
             self._counts.incomplete.append(outcome.message)
+        if outcome.state == "not served":
+            self._unserved.setdefault((outcome.symbol, chain.base), outcome.message)
         where = f"{outcome.symbol} {chain.base} {outcome.period.key}"
         done = sum(counts.values())
         self._bar.update(self._task, completed=done, description=f"{where}{work.to_go}")
@@ -73,6 +77,8 @@ class Progress:
 
     def finished(self, work: Work) -> None:
         counts = self._counts
+        # Found out on the way: a plan's edge. One line a symbol and chain, with its first such partition.
+        counts.not_served += [f"{line} and others" for line in self._unserved.values()]
         counts.asked, counts.bars_received, counts.bars_written = work.asked, work.received, work.written
         counts.bars_withdrawn, counts.feature_rows_written = work.removed, work.features
 

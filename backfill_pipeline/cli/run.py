@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,7 +42,6 @@ _EXIT_INTERRUPTED = 128 + signal.SIGINT
 class Report(Counts):
     """What a command did, as counted by itself."""
 
-    not_served: list[str] = field(default_factory=list)
     error: str | None = None
     interrupted: bool = False
     run_id: str | None = None
@@ -122,7 +121,7 @@ def backfill(
                 most=None if symbols is None else MOST_SYMBOLS,
             )
             work = open_work(instance, pipeline, warehouse, request)
-        report.not_served = list(work.unserved)
+        report.not_served += work.unserved
         if work.tasks:
             _execute(environment, instance, request, work, report, named=symbols is not None, quiet=quiet)
     report.seconds = round(time.monotonic() - began, 2)

@@ -34,6 +34,7 @@ from backfill_pipeline.storage.provenance import (
     parts_in,
     refused_in,
     revisions_in,
+    wanted_stretches,
 )
 from backfill_pipeline.storage.status import read_status
 from backfill_pipeline.storage.symbols import get_instruments
@@ -58,13 +59,15 @@ class Asked:
 @dataclass(frozen=True)
 class Evidence:
     """What is stored around the bar. `parts`: base bars in it, of which `expected` were (None: no number is);
-    `wanted`: session dates of it that are wanted and served; `due`: of its last session; `names`: ticker by provider.
+    `wanted`: session dates of it that are wanted and served; `is_wanted`: served or not; `due`: of its last session;
+    `names`: ticker by provider.
     """
 
     bar: StoredBar | None
     base: Base
     parts: Parts
     expected: int | None
+    is_wanted: bool
     wanted: tuple[date, ...]
     served: str
     due: datetime
@@ -128,6 +131,7 @@ def gather(warehouse: Warehouse, asked: Asked, place: Place) -> Evidence:
             base=base,
             parts=parts_in(conn, symbol_id, base, window),
             expected=_expected(subject.sessions, timeframe, place),
+            is_wanted=_is_wanted(warehouse, symbol_id, base, window),
             wanted=tuple(wanted_sessions(conn, instrument, base, subject.sessions, place.first, place.last)),
             served=subject.route.reason,
             due=_due(subject, place),
@@ -147,6 +151,13 @@ def _expected(sessions: Sessions, timeframe: Timeframe, place: Place) -> int | N
         return len(sessions.session[rows])
     minutes = -((place.window.start - place.window.end) // MINUTE)
     return minutes if place.segment == "regular" else None
+
+
+def _is_wanted(warehouse: Warehouse, symbol_id: int, base: Base, window: Window) -> bool:
+    """Whether any of `window` is."""
+    start, end = to_datetime(window.start), to_datetime(window.end)
+    stretches = wanted_stretches(warehouse.conn, symbol_id, base)
+    return any((low is None or low < end) and (high is None or high > start) for low, high in stretches)
 
 
 def _due(subject: Subject, place: Place) -> datetime:

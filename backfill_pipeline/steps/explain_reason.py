@@ -70,22 +70,24 @@ class _Words:
             return Reason("not listed", f"{of.symbol} was first listed on {of.first_date}")
         if of.last_date is not None and self.place.first > of.last_date:
             return Reason("not listed", f"{of.symbol} was last listed on {of.last_date}")
+        if not e.is_wanted:
+            stretch = f"{of.symbol} {e.base} of {self._days()}"
+            return Reason("not wanted", f"nobody has asked for {stretch}; {e.served}", self._run())
         if not e.wanted:
-            return self._unwanted()
+            return Reason("not served", e.served)
         if self.asked.timeframe != e.base and e.parts.stored:
             return self._unbuilt()
-        status = e.statuses.get(self.place.last)
-        if status is None or not (e.answers.count or status.complete):
-            return Reason("missing", "nobody has been asked for it yet", self._run())
         if e.due > self.now:
             return Reason("not due", f"its session is settled at {self._time(e.due)}", "it happens by itself")
         if e.gaps:
             return self._gap()
+        status = e.statuses.get(self.place.last)
+        if status is None:
+            return Reason("missing", "nobody has been asked for it yet", self._run())
+        if not e.answers.count and not status.complete:
+            why = f"{status.provider} was asked for the session, and no answer speaks of this"
+            return Reason("missing", why, self._run())
         return self._explained(status)
-
-    def _unwanted(self) -> Reason:
-        stretch = f"{self.asked.instrument.symbol} {self.evidence.base} of {self._days()}"
-        return Reason("not wanted", f"{stretch} is not wanted, or not served: {self.evidence.served}", self._run())
 
     def _unbuilt(self) -> Reason:
         e = self.evidence

@@ -125,8 +125,7 @@ def _believed(verdict: SessionVerdict, agreed: set[Window]) -> SessionVerdict:
 def _counted(status: SessionStatus, verdict: SessionVerdict | None) -> SessionStatus:
     if verdict is None:
         return status
-    gaps = {"missing", "outage"}
-    explained = {word: count for word, count in verdict.counts.items() if word not in gaps}
+    explained: dict[str, int] = {word: count for word, count in verdict.counts.items() if word in _EXPLAINED}
     missing = sum(verdict.counts.values()) - sum(explained.values())
     return replace(status, explained={**status.explained, **explained}, missing=missing)
 
@@ -168,7 +167,8 @@ def still_open(
     gaps = open_gaps(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, hull)
     part = sessions.parts.locate(open_ts)
     judged = np.isin(sessions.parts.row[part], partly) & (sessions.parts.segment[part] == REGULAR)
-    return open_ts[~judged | inside(open_ts, [gap.window for gap in gaps])]
+    rest: Micros = open_ts[~judged | inside(open_ts, [gap.window for gap in gaps])]
+    return rest
 
 
 def next_attempts(warehouse: Warehouse, subject: Subject, rows: Rows) -> dict[int, datetime]:

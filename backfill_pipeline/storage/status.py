@@ -76,7 +76,9 @@ def lacking_nothing(conn: Connection, symbol_id: int, timeframe: Base, first: da
 
 @dataclass(frozen=True)
 class Completeness:
-    """One row of the view `completeness`: bars of one symbol and timeframe. `complete_pct` None: nothing is due."""
+    """One row of the view `completeness`: bars of one symbol and timeframe. `complete_pct` None: nothing is due.
+    `clipped`: why not all that is wanted is counted, such as `from 2024-11-20 (plan)`; None where all of it is.
+    """
 
     symbol: str
     timeframe: str
@@ -88,6 +90,7 @@ class Completeness:
     missing: int
     not_due: int
     complete_pct: float | None
+    clipped: str | None = None
 
 
 def read_completeness(conn: Connection, symbols: Sequence[str] | None = None) -> list[Completeness]:
@@ -95,8 +98,15 @@ def read_completeness(conn: Connection, symbols: Sequence[str] | None = None) ->
     with conn.cursor() as cursor:
         cursor.execute(
             "SELECT symbol, timeframe::text, wanted_from, wanted_to, expected, stored, explained, missing, not_due,"
-            " complete_pct::float8 FROM completeness WHERE %(all)s OR symbol = ANY(%(symbols)s)"
-            " ORDER BY symbol, completeness.timeframe",
+            " complete_pct::float8, (SELECT string_agg(DISTINCT v.reason, '; ') FROM served AS v JOIN symbols AS y"
+            "   USING (symbol_id) WHERE y.symbol = c.symbol AND v.timeframe = b.base AND NOT coalesce("
+            "   (SELECT range_agg(w.time_window) FROM wanted AS w"
+            "    WHERE w.symbol_id = y.symbol_id AND w.timeframe = b.base)"
+            "   <@ (SELECT range_agg(o.time_window) FROM served AS o"
+            "       WHERE o.symbol_id = y.symbol_id AND o.timeframe = b.base), true))"
+            " FROM completeness AS c CROSS JOIN LATERAL"
+            "   (SELECT CASE WHEN c.timeframe IN ('1d', '1w') THEN '1d'::timeframe ELSE '1m' END AS base) AS b"
+            " WHERE %(all)s OR symbol = ANY(%(symbols)s) ORDER BY symbol, c.timeframe",
             {"all": symbols is None, "symbols": list(symbols or ())},
         )
         return [Completeness(*row) for row in cursor.fetchall()]

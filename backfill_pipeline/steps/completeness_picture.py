@@ -1,0 +1,141 @@
+"""Completeness to look at: a heat map of symbols × days as PNG, and a Markdown table of symbols × timeframes.
+
+Pure of storage: what to show is passed in. Colours are Okabe and Ito's, told apart by colour-blind readers.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import numpy as np
+
+from backfill_pipeline.domain.timeframe import TIMEFRAMES
+from backfill_pipeline.storage.session_states import CLOSED, COMPLETE, MISSING, NOT_DUE, NOT_WANTED, SessionStates
+from backfill_pipeline.storage.status import Completeness
+
+# Rows of a picture or table; beyond it the least complete symbols are shown.
+MOST_SYMBOLS = 100
+
+_LOOK: dict[int, tuple[str, str]] = {
+    COMPLETE: ("#009e73", "complete"),
+    MISSING: ("#d55e00", "bars missing"),
+    NOT_DUE: ("#f0e442", "not due yet"),
+    CLOSED: ("#dcdcdc", "closed"),
+    NOT_WANTED: ("#ffffff", "not wanted"),
+}
+# Inches. Rows shrink from 0.3 to 0.15 as they become many, which 7 points of text still fit in.
+_WIDTH, _DPI = 11.0, 100
+_TOP, _BOTTOM = 0.75, 0.55
+
+
+def worst_first(states: SessionStates, most: int = MOST_SYMBOLS) -> SessionStates:
+    """All of the symbols, or the `most` with the most days that lack bars; alphabetical as before."""
+    if len(states.symbols) <= most:
+        return states
+    lacking = (states.codes == MISSING).sum(axis=1)
+    chosen = np.sort(np.argsort(-lacking, kind="stable")[:most])
+    return SessionStates(tuple(states.symbols[i] for i in chosen.tolist()), states.first, states.codes[chosen])
+
+
+def picture(states: SessionStates, title: str) -> bytes:
+    """A PNG: symbols down, days across. `states`: 1 to MOST_SYMBOLS symbols."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    count, days = states.codes.shape
+    row = float(np.clip(3.0 / count, 0.15, 0.3))
+    height = _TOP + _BOTTOM + row * count
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
+    left = min(2.2, 0.25 + 0.085 * max(map(len, states.symbols)))
+    box = (left / _WIDTH, _BOTTOM / height, (_WIDTH - left - 0.2) / _WIDTH, row * count / height)
+    axes = figure.add_axes(box)
+    colours = ListedColormap([_LOOK[code][0] for code in range(len(_LOOK))])
+    axes.pcolormesh(
+        np.arange(days + 1),
+        np.arange(count + 1),
+        states.codes,
+        cmap=colours,
+        vmin=-0.5,
+        vmax=len(_LOOK) - 0.5,
+        edgecolors="white",
+        linewidth=0.6,
+    )
+    axes.invert_yaxis()
+    axes.set_yticks(np.arange(count) + 0.5, states.symbols, fontsize=7 if row < 0.2 else 9)
+    mondays = [i for i in range(days) if (states.first + timedelta(days=i)).weekday() == 0]
+    axes.set_xticks(mondays, [_label(states.first + timedelta(days=i)) for i in mondays], fontsize=8)
+    axes.tick_params(length=2, color="#888888")
+    for spine in axes.spines.values():
+        spine.set_color("#888888")
+    figure.text(left / _WIDTH, 1 - 0.22 / height, title, fontsize=11, va="center")
+    handles = [Patch(facecolor=colour, edgecolor="#888888", label=label) for colour, label in _LOOK.values()]
+    figure.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(left / _WIDTH, 1 - 0.52 / height),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.2,
+    )
+    FigureCanvasAgg(figure)
+    return _small_png(figure)
+
+
+def _label(monday: date) -> str:
+    return f"{monday:%b} {monday.day}"
+
+
+def _small_png(figure: object) -> bytes:
+    """With a palette: a third of the size, which the event log keeps for each materialization."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]  # a matplotlib Figure, imported late
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(48).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def as_markdown(png: bytes, text: str) -> str:
+    """An image with its data inside, as Dagster's UI shows it."""
+    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def table(rows: Sequence[Completeness], most: int = MOST_SYMBOLS) -> str:
+    """Markdown: symbols down, timeframes across; stored and complete percent of what is due, and what is missing."""
+    by_symbol: dict[str, dict[str, Completeness]] = {}
+    for one in rows:
+        by_symbol.setdefault(one.symbol, {})[one.timeframe] = one
+    lacking = {symbol: sum(cell.missing for cell in cells.values()) for symbol, cells in by_symbol.items()}
+    chosen = sorted(sorted(by_symbol, key=lambda symbol: -lacking[symbol])[:most])
+    lines = [f"| symbol | {' | '.join(TIMEFRAMES)} |", f"| --- |{' ---: |' * len(TIMEFRAMES)}"]
+    lines += [
+        f"| `{symbol}` | {' | '.join(_cell(by_symbol[symbol].get(timeframe)) for timeframe in TIMEFRAMES)} |"
+        for symbol in chosen
+    ]
+    if len(chosen) < len(by_symbol):
+        lines += [
+            "",
+            f"{len(chosen)} of {len(by_symbol)} symbols, those that lack most; all of them: `backfill matrix`.",
+        ]
+    return "\n".join(lines)
+
+
+def _cell(row: Completeness | None) -> str:
+    if row is None:
+        return "·"
+    if row.complete_pct is None:
+        return "not due"
+    stored = 100 * row.stored / (row.expected - row.not_due)
+    complete = f"{row.complete_pct:.0f}" if not row.missing else f"**{min(row.complete_pct, 99.99):.2f}**"
+    explained = f" (stored {min(stored, 99.99):.2f})" if row.explained else ""
+    lacking = f" −{row.missing:,}" if row.missing else ""
+    return f"{complete}{explained}{lacking}"
