@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from backfill_pipeline.defs.assets import chain_assets
+from backfill_pipeline.defs.completeness import completeness
 from backfill_pipeline.defs.corporate_actions import corporate_actions
 from backfill_pipeline.defs.ensure_coverage import ensure_coverage_job
 from backfill_pipeline.defs.jobs import pipeline_jobs
@@ -25,7 +26,7 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
         # backfill_policy and its like are marked beta: four lines a process, and nothing to do.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
-            assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions],
+            assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions, completeness],
             jobs=[*pipeline_jobs(), ensure_coverage_job(), nightly_job()],
             schedules=[nightly_schedule(pipeline.settings)],
             resources={"pipeline": pipeline},

@@ -25,7 +25,7 @@ from .common import (
     print_json,
     settings_of_folder,
 )
-from .plan import _span as span
+from .plan import span
 
 if TYPE_CHECKING:
     import dagster as dg

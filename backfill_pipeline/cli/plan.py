@@ -71,7 +71,7 @@ def _tell(found: Estimate, free: int | None) -> None:
     out.print(f"asks for {counted(found.sessions, 'session')}, at most {counted(found.bars, 'base bar')}")
     out.print(f"requests: {asked or 'none'}")
     out.print(
-        f"time:     about {_span(found.seconds)} (requests {_span(found.waiting_s)}, writing {_span(found.writing_s)})"
+        f"time:     about {span(found.seconds)} (requests {span(found.waiting_s)}, writing {span(found.writing_s)})"
     )
     of_free = "" if free is None else f" of {free // _MEGABYTE:,} MB free"
     out.print(f"disk:     at most {max(1, found.disk_bytes // _MEGABYTE):,} MB{of_free}")
@@ -80,7 +80,7 @@ def _tell(found: Estimate, free: int | None) -> None:
         raise typer.Exit(1)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """`45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 100:
         return f"{math.ceil(seconds)} s"

@@ -18,7 +18,7 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
 from .in_flight import in_flight, unfinished
-from .jobs import complete_request, register_everywhere, requested_tasks
+from .jobs import complete_request, job_of, register_everywhere, requested_tasks
 from .resources import Pipeline
 from .running import priority_of, told_in_one_line
 
@@ -131,13 +131,7 @@ def _metadata(reports: Sequence[CoverageReport]) -> dg.MetadataValue[Any]:
 
 
 def ensure_coverage_job() -> dg.JobDefinition:
-    """A job named as its only op. Its graph has another name, because a repository's ops and graphs share theirs."""
-
-    @dg.graph(name="ensure_coverage_graph")
-    def graph() -> None:
-        ensure_coverage()
-
-    return graph.to_job(
-        name="ensure_coverage",
-        description="Complete a range of symbols, registering unknown ones on request; its coverage before and after.",
+    return job_of(
+        ensure_coverage,
+        "Complete a range of symbols, registering unknown ones on request; its coverage before and after.",
     )

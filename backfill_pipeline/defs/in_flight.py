@@ -1,7 +1,7 @@
 """Which partitions of a symbol's chain runs are at now, or queued for, as Dagster tells. Reads only."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -16,13 +16,16 @@ from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.progress import connected_for
 
-from .partitions import split_key, symbol_dimension
+from .partitions import key_of, split_key, symbol_dimension
 from .running import bars_asset
 
 # Jobs of which the config says what they are for: symbols, timeframes, days or start and end.
 _BY_CONFIG = ("master_backfill", "ensure_coverage", "repair_gaps")
 _QUEUED = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 _RUNNING = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+
+_ONE = "dagster/partition"
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 # A run opens its warehouse this soon after it has started, in seconds, and is believed that long without one. A killed
 # run stays "started" for Dagster, for days where no daemon is up.
@@ -69,16 +72,29 @@ def in_flight(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, fo
         frozenset(
             [
                 *(p for run in found.queued for p in _periods(instance, warehouse, task, run)),
-                *(p for subset in found.to_come for p in _to_come(warehouse, task, subset)),
+                *(p for subset in found.to_come for p in _to_come(task, subset)),
             ]
         ),
     )
 
 
 def _periods(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, run: dg.DagsterRun) -> Iterator[Period]:
-    days = _by_config(warehouse, task, run) if run.job_name in _BY_CONFIG else _by_keys(instance, warehouse, task, run)
+    if run.job_name in _BY_CONFIG:
+        days = _by_config(warehouse, task, run)
+    elif _FIRST in run.tags or _ONE in run.tags:
+        days = _by_keys(instance, warehouse, task, run)
+    else:
+        yield from _announced(instance, task, run)
+        return
     if days is not None:
         yield from (period for period in task.periods if period.last >= days[0] and period.first <= days[1])
+
+
+def _announced(instance: dg.DagsterInstance, task: Task, run: dg.DagsterRun) -> Iterator[Period]:
+    """What a run that finds its work by itself has announced: the nightly one."""
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    keys = instance.get_asset_partitions_for_run(run.run_id, planned).get(_asset(task), set())
+    yield from _among(task, keys)
 
 
 def _by_config(warehouse: Warehouse, task: Task, run: dg.DagsterRun) -> tuple[date, date] | None:
@@ -108,14 +124,12 @@ def _by_keys(
     instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, run: dg.DagsterRun
 ) -> tuple[date, date] | None:
     """The days of the task's symbol in a chain's run over partition keys."""
-    asset = dg.AssetKey(bars_asset(task.chain.base))
     if run.job_name != f"backfill_{task.chain.name}" and not run.asset_selection:
         return None
-    if run.asset_selection and asset not in run.asset_selection:
+    if run.asset_selection and _asset(task) not in run.asset_selection:
         return None  # derives anew, asks for nothing
-    one = run.tags.get("dagster/partition")
-    first = run.tags.get("dagster/asset_partition_range_start", one)
-    last = run.tags.get("dagster/asset_partition_range_end", one)
+    one = run.tags.get(_ONE)
+    first, last = run.tags.get(_FIRST, one), run.tags.get(_LAST, one)
     if first is None or last is None:
         return None
     grain = warehouse.grain(task.chain)
@@ -132,12 +146,17 @@ def _by_keys(
     return start.first, end.last
 
 
-def _to_come(warehouse: Warehouse, task: Task, subset: Any) -> Iterator[Period]:
-    asset, grain = dg.AssetKey(bars_asset(task.chain.base)), warehouse.grain(task.chain)
-    if asset in subset.asset_keys:
-        keys = subset.get_partitions_subset(asset).get_partition_keys()
-        yield from (
-            period
-            for symbol, period in (split_key(str(key), grain) for key in keys)
-            if symbol == task.instrument.symbol
-        )
+def _to_come(task: Task, subset: Any) -> Iterator[Period]:
+    if _asset(task) in subset.asset_keys:
+        yield from _among(task, subset.get_partitions_subset(_asset(task)).get_partition_keys())
+
+
+def _among(task: Task, keys: Iterable[str | None]) -> Iterator[Period]:
+    """The task's own periods of some partition keys."""
+    mine = {key_of(task.instrument.symbol, period): period for period in task.periods}
+    yield from (mine[str(key)] for key in keys if str(key) in mine)
+
+
+def _asset(task: Task) -> dg.AssetKey:
+    """The asset that is asked for: the others derive from it."""
+    return dg.AssetKey(bars_asset(task.chain.base))

@@ -15,6 +15,7 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
 from .bookkeeping import plan, recorded
+from .checks import check_everything
 from .corporate_actions import corporate_actions_job
 from .partitions import key_of, symbol_dimension
 from .resources import Pipeline
@@ -207,7 +208,8 @@ def pipeline_jobs() -> list[Any]:
 
     master = job_of(master_backfill, "Both chains, by plain config: symbols, timeframes, days or start and end.")
     registering = job_of(register_symbols, "Add symbols to the registry and to the chains' partitions.")
-    return [*chains, master, registering, corporate_actions_job()]
+    checking = job_of(check_everything, "Evaluate every asset check on what is stored. Asks nobody.")
+    return [*chains, master, registering, checking, corporate_actions_job()]
 
 
 def job_of(op: dg.OpDefinition, description: str) -> dg.JobDefinition:

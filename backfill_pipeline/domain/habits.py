@@ -38,7 +38,10 @@ _NEVER_SILENT = 1e-12
 _DEVIATIONS = 4.0
 EXACT = 1e-9
 WIDEST = 0.02
-# Ratios of sessions that may lack bars are believed to be usual where they scatter by no more than this.
+# Scatter is read off the 80 % of complete sessions that are off the least: some days are exact sums, others are not. Of
+# sessions that may lack bars only the better half counts, and it must agree within 1 %.
+_MOST = (0.8, 1.2816)
+_HALF = (0.5, 0.6745)
 _AGREED = 0.01
 
 
@@ -203,8 +206,8 @@ def volume_ratios(book: Book) -> Ratios:
     ratio = book.total / book.day
     known = np.isfinite(ratio) & (book.total > 0)
     every = np.arange(len(book.rows))
-    sure = _middle(ratio, nearest(book, every, known & book.complete))
-    likely = _middle(ratio, nearest(book, every, known & book.answered))
+    sure = _middle(ratio, nearest(book, every, known & book.complete), *_MOST)
+    likely = _middle(ratio, nearest(book, every, known & book.answered), *_HALF)
     agreed = (likely[2] >= FEWEST_RATIOS) & (likely[1] <= _AGREED)
     pick = np.where(sure[2] >= FEWEST_RATIOS, 0, np.where(agreed, 1, 2))
     median = np.choose(pick, [sure[0], likely[0], np.ones(len(ratio))])
@@ -213,21 +216,19 @@ def volume_ratios(book: Book) -> Ratios:
     return Ratios(ratio, median, np.clip(_DEVIATIONS * spread, EXACT, WIDEST), count)
 
 
-def _middle(ratio: Float, chosen: Mask) -> tuple[Float, Float, Rows]:
-    """Per line of `chosen`: the median of the chosen ratios, their robust relative deviation, and how many they are.
-
-    1 and infinity where there is none.
+def _middle(ratio: Float, chosen: Mask, part: float, deviations: float) -> tuple[Float, Float, Rows]:
+    """Per line of `chosen`: the median of the chosen ratios, their relative standard deviation from how far `part` of
+    them are off (`deviations` of normal noise), and how many they are. 1 and infinity where there is none.
     """
     count = chosen.sum(axis=1)
     ratios = np.where(chosen, ratio[None, :], np.nan)
-    median = np.where(count > 0, _median(ratios, count), 1.0)
-    spread = np.where(count > 0, 1.4826 * _median(np.abs(ratios / median[:, None] - 1), count), np.inf)
-    return median, spread, count
+    median = np.where(count > 0, (_ranked(ratios, (count - 1) // 2) + _ranked(ratios, count // 2)) / 2, 1.0)
+    off = np.abs(ratios / median[:, None] - 1)
+    rank = np.ceil(part * count).astype(np.int64) - 1
+    return median, np.where(count > 0, _ranked(off, rank) / deviations, np.inf), count
 
 
-def _median(values: Float, count: Rows) -> Float:
-    """Of the `count` numbers of each line; the rest are NaN, which sort behind them."""
-    ordered = np.sort(values, axis=1)
-    line = np.arange(len(values))
-    middle: Float = (ordered[line, np.maximum(count - 1, 0) // 2] + ordered[line, count // 2]) / 2
-    return middle
+def _ranked(values: Float, rank: Rows) -> Float:
+    """The number of that rank, from 0, in each line; NaNs rank last."""
+    chosen: Float = np.sort(values, axis=1)[np.arange(len(values)), np.maximum(rank, 0)]
+    return chosen

@@ -1,6 +1,6 @@
 """Completeness to look at: a heat map of symbols × days as PNG, and a Markdown table of symbols × timeframes.
 
-Pure of storage: what to show is passed in. Colours are Okabe and Ito's, told apart by colour-blind readers.
+What to show is passed in. The colours differ in lightness too: readers who see no red or no green tell them apart.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -20,15 +20,19 @@ from backfill_pipeline.storage.status import Completeness
 MOST_SYMBOLS = 100
 
 _LOOK: dict[int, tuple[str, str]] = {
-    COMPLETE: ("#009e73", "complete"),
-    MISSING: ("#d55e00", "bars missing"),
+    COMPLETE: ("#66c2a5", "complete"),
+    MISSING: ("#b73c00", "bars missing"),
     NOT_DUE: ("#f0e442", "not due yet"),
     CLOSED: ("#dcdcdc", "closed"),
     NOT_WANTED: ("#ffffff", "not wanted"),
 }
 # Inches. Rows shrink from 0.3 to 0.15 as they become many, which 7 points of text still fit in.
 _WIDTH, _DPI = 11.0, 100
-_TOP, _BOTTOM = 0.75, 0.55
+_TOP, _BOTTOM = 0.75, 0.35
+# Characters of a symbol that is shown.
+_LONGEST = 24
+# More rows than these have their dates above, too.
+_TALL = 30
 
 
 def worst_first(states: SessionStates, most: int = MOST_SYMBOLS) -> SessionStates:
@@ -49,27 +53,30 @@ def picture(states: SessionStates, title: str) -> bytes:
 
     count, days = states.codes.shape
     row = float(np.clip(3.0 / count, 0.15, 0.3))
-    height = _TOP + _BOTTOM + row * count
+    top = _TOP + (0.2 if count > _TALL else 0)
+    height = top + _BOTTOM + row * count
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
-    left = min(2.2, 0.25 + 0.085 * max(map(len, states.symbols)))
+    labels = [_label(symbol) for symbol in states.symbols]
+    left = 0.25 + 0.085 * max(map(len, labels))
     box = (left / _WIDTH, _BOTTOM / height, (_WIDTH - left - 0.2) / _WIDTH, row * count / height)
     axes = figure.add_axes(box)
     colours = ListedColormap([_LOOK[code][0] for code in range(len(_LOOK))])
-    axes.pcolormesh(
-        np.arange(days + 1),
-        np.arange(count + 1),
+    axes.imshow(
         states.codes,
         cmap=colours,
         vmin=-0.5,
         vmax=len(_LOOK) - 0.5,
-        edgecolors="white",
-        linewidth=0.6,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0, days, count, 0),
     )
-    axes.invert_yaxis()
-    axes.set_yticks(np.arange(count) + 0.5, states.symbols, fontsize=7 if row < 0.2 else 9)
+    axes.vlines(np.arange(1, days), 0, count, color="white", linewidth=0.6)
+    axes.hlines(np.arange(1, count), 0, days, color="white", linewidth=0.6)
+    axes.set_yticks(np.arange(count) + 0.5, labels, fontsize=7 if row < 0.2 else 9, parse_math=False)
     mondays = [i for i in range(days) if (states.first + timedelta(days=i)).weekday() == 0]
-    axes.set_xticks(mondays, [_label(states.first + timedelta(days=i)) for i in mondays], fontsize=8)
-    axes.tick_params(length=2, color="#888888")
+    dates = [f"{day:%b} {day.day}" for day in (states.first + timedelta(days=i) for i in mondays)]
+    axes.set_xticks(np.array(mondays) + 0.5, dates, fontsize=8)
+    axes.tick_params(length=2, color="#888888", top=count > _TALL, labeltop=count > _TALL)
     for spine in axes.spines.values():
         spine.set_color("#888888")
     figure.text(left / _WIDTH, 1 - 0.22 / height, title, fontsize=11, va="center")
@@ -89,8 +96,10 @@ def picture(states: SessionStates, title: str) -> bytes:
     return _small_png(figure)
 
 
-def _label(monday: date) -> str:
-    return f"{monday:%b} {monday.day}"
+def _label(symbol: str) -> str:
+    """What the font has of it, and not too long."""
+    text = symbol.encode("ascii", "replace").decode()
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]}.."
 
 
 def _small_png(figure: object) -> bytes:
@@ -100,7 +109,7 @@ def _small_png(figure: object) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")  # type: ignore[attr-defined]  # a matplotlib Figure, imported late
     small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(48).save(small, format="PNG", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(128).save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

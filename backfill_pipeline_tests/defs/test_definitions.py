@@ -35,8 +35,8 @@ def test_every_timeframe_has_bars_and_features(specs: dict[str, dg.AssetSpec]) -
 def test_the_jobs_have_the_promised_names(definitions: dg.Definitions) -> None:
     names = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
 
-    chains = {"backfill_intraday", "backfill_daily", "master_backfill"}
-    assert names == {*chains, "register_symbols", "refresh_corporate_actions", "ensure_coverage"}
+    bars = {"backfill_intraday", "backfill_daily", "master_backfill", "nightly_backfill", "ensure_coverage"}
+    assert names == {*bars, "register_symbols", "refresh_corporate_actions"}
     for name in names:
         assert definitions.resolve_job_def(name).description
 

@@ -161,6 +161,18 @@ def test_slices_of_a_run_under_way_are_running_and_no_longer_once_it_is_over(des
     assert hands(desk, "BUSY") == ("gaps_detected", 0, 0), "the first day, in nobody's hands"
 
 
+def test_slices_that_the_nightly_run_has_found_open_are_running(desk: Site, exchange: Watched) -> None:
+    config = {"symbols": ["NIGHT"], "bars": ["1m"], "since": WEEK[1]}
+    desk.run("register_symbols", run_config={"ops": {"register_symbols": {"config": config}}})
+    seen: list[tuple[str, int | None, int | None]] = []
+    exchange.meanwhile = lambda: seen.append(hands(desk, "NIGHT"))
+
+    desk.run("nightly_backfill")
+    exchange.meanwhile = None
+
+    assert seen[0] == ("backfilling", 4, 0)
+
+
 def test_a_run_does_not_call_itself_a_backfill_under_way(desk: Site) -> None:
     desk.register("SELF")
 

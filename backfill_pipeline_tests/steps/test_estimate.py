@@ -110,30 +110,30 @@ def test_a_mixture_of_chains_instruments_and_providers_is_planned_as_it_is_asked
     tasks = [
         *site.tasks(stocks, INTRADAY, first, NOW.date()),  # files, then a page of Polygon's, then today
         *site.tasks(stocks, DAILY, first, YESTERDAY),
-        *site.tasks(coins, INTRADAY, date(2026, 8, 3), NOW.date()),
+        *site.tasks(coins, INTRADAY, date(2026, 8, 4), NOW.date()),
         *site.tasks(coins, DAILY, first, YESTERDAY),
     ]
     found = planned(site, providers, tasks)
-    # Binance: three days and 17 hours of minutes by the thousand, and a page of days.
-    assert found.requests == {"polygon": 4 + 2, "tradier": 2, "binance": 6 + 1}
+    # Binance: two days and 17 hours of minutes, 3,900 by the thousand, and a page of days.
+    assert found.requests == {"polygon": 4 + 2, "tradier": 2, "binance": 4 + 1}
     assert asked(site, providers, tasks) == found.requests
 
 
 def test_what_is_known_already_is_not_planned_again(site: Desk) -> None:
     stocks = [listed(site.conn_of, name) for name in NAMES[:2]]
     providers = ("polygon", "tradier")
-    # Islands in half a year of minutes, of one symbol only: what lies between them still goes by the page.
-    for first, last in (("2026-03-02", "2026-03-13"), ("2026-05-11", "2026-05-29"), ("2026-08-03", "2026-08-06")):
+    # Islands in 99 sessions of minutes, of one symbol only: what lies between them still goes by the page.
+    for first, last in (("2026-03-23", "2026-03-27"), ("2026-05-11", "2026-05-22"), ("2026-08-03", "2026-08-06")):
         tasks = site.tasks(stocks[:1], INTRADAY, date.fromisoformat(first), date.fromisoformat(last))
         asked(site, providers, tasks)
-    half = site.tasks(stocks, INTRADAY, date(2026, 2, 2), NOW.date())
-    found = planned(site, providers, half)
-    alone = planned(site, providers, half[1:])
-    assert alone.requests == {"polygon": 3, "tradier": 1}
-    assert asked(site, providers, half) == found.requests
+    spring = site.tasks(stocks, INTRADAY, date(2026, 3, 16), NOW.date())
+    found = planned(site, providers, spring)
+    alone = planned(site, providers, spring[1:])
+    assert alone.requests == {"polygon": 2, "tradier": 1}
+    assert asked(site, providers, spring) == found.requests
     # Today's minutes are planned and asked for again, for nobody has the session's last ones yet.
     assert found.requests["tradier"] == 2
-    assert planned(site, providers, half).requests == {"tradier": 2}
+    assert planned(site, providers, spring).requests == {"tradier": 2}
 
 
 def test_the_wait_is_that_of_the_rate_which_is_set(site: Desk, database_url: str) -> None:

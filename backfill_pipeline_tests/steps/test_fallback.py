@@ -155,7 +155,7 @@ def test_older_sessions_go_by_the_page_and_the_newest_first_though_a_file_is_new
     """Wednesday's file is there before it is due, so it is read with what is asked symbol by symbol."""
     site.at(datetime(2024, 5, 9, 12, tzinfo=UTC))
     write(site, WED)
-    first = date(2023, 12, 7)  # 104 sessions before Wednesday, 960 minutes each: two pages, and three if it were cut at New Year
+    first = date(2023, 12, 7)  # 104 sessions of 960 minutes: two pages, and three if they were cut at New Year
     told = site.run(("files", "polygon"), site.tasks([listed(site.conn_of, "AAPL")], INTRADAY, first, WED))
     assert (told.error, told.states) == (None, {"complete", "in progress"})
     assert [day for day, source in site.sources().items() if source == "files"] == [WED]

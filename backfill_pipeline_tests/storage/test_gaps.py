@@ -159,7 +159,9 @@ def test_a_day_closed_by_hand_closes_its_gaps_and_forgets_its_statuses(conn: Con
     day = date(2024, 5, 6)
     look(conn, [gap(14 * 60, 5), gap(40 * 60, 5)])
     for session in (day, date(2024, 5, 7)):
-        rows(conn, "INSERT INTO session_status VALUES (1, '1m', %s, 390, 0, '{}', 390, '{}', 'p', NULL, now())", session)
+        rows(
+            conn, "INSERT INTO session_status VALUES (1, '1m', %s, 390, 0, '{}', 390, '{}', 'p', NULL, now())", session
+        )
     close_day(conn, "XNYS", day, "day of mourning", NOW)
     close_day(conn, "XNYS", day, "national day of mourning", NOW)
     assert closed_days(conn, "XNYS") == {day: "national day of mourning"}
