@@ -1,7 +1,7 @@
 """The asset `completeness`: a table and a picture to look at. It reads all partitions, and stands in no lineage."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -9,6 +9,7 @@ from backfill_pipeline.domain.timeframe import BASES
 from backfill_pipeline.steps.completeness_picture import as_markdown, picture, table, worst_first
 from backfill_pipeline.storage.session_states import SessionStates, read_states
 from backfill_pipeline.storage.status import Completeness, read_completeness
+from backfill_pipeline.storage.symbols import list_symbols
 
 from .resources import Pipeline
 from .running import told_in_one_line
@@ -23,17 +24,19 @@ _LEGEND = "Complete, in % of the bars that are due; (stored) where absence is ex
     kinds={"postgres"},
     metadata={"dagster/table_name": "market.completeness"},
     description=(
-        "How complete every followed symbol is: symbols × timeframes as a table, symbols × the last 90 days as a"
+        "How complete every followed symbol is: symbols × timeframes as a table, symbols × the last 90 wanted days as a"
         " picture. Materialize it to see the state of now. View `market.completeness`."
     ),
 )
 def completeness(pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult[None]:
     """Reads only; what is missing does not fail it."""
     with told_in_one_line(), pipeline.open() as warehouse:
-        today = warehouse.now().date()
         with warehouse.conn as conn:
-            states = read_states(conn, today - timedelta(days=_DAYS - 1), today)
-            rows = read_completeness(conn, states.symbols)
+            followed = [r.instrument.symbol for r in list_symbols(conn) if r.active]
+            rows = read_completeness(conn, followed)
+            # Of what was asked for once and is not followed up, the last 90 days that are wanted.
+            last = min(warehouse.now().date(), max((row.wanted_to for row in rows), default=date.max))
+            states = read_states(conn, last - timedelta(days=_DAYS - 1), last)
     return dg.MaterializeResult(metadata=_metadata(states, rows))
 
 
@@ -48,7 +51,7 @@ def _metadata(states: SessionStates, rows: Sequence[Completeness]) -> dict[str, 
     shown = worst_first(states)
     which = f"{len(shown.symbols)} of {len(states.symbols)} symbols, those that lack most"
     last = states.first + timedelta(days=_DAYS - 1)
-    title = f"Sessions of the last {_DAYS} days to {last}" + (f": {which}" if shown is not states else "")
+    title = f"Sessions of the {_DAYS} days to {last}" + (f": {which}" if shown is not states else "")
     metadata["matrix"] = dg.MetadataValue.md(f"{_LEGEND}\n\n{table(rows)}")
     metadata["sessions"] = dg.MetadataValue.md(as_markdown(picture(shown, title), title))
     return metadata

@@ -20,9 +20,9 @@ from backfill_pipeline.storage.status import Completeness
 MOST_SYMBOLS = 100
 
 _LOOK: dict[int, tuple[str, str]] = {
-    COMPLETE: ("#66c2a5", "complete"),
+    COMPLETE: ("#52b196", "complete"),
     MISSING: ("#b73c00", "bars missing"),
-    NOT_DUE: ("#f0e442", "not due yet"),
+    NOT_DUE: ("#e8b92e", "not due yet"),
     CLOSED: ("#dcdcdc", "closed"),
     NOT_WANTED: ("#ffffff", "not wanted"),
 }

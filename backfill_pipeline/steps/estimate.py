@@ -117,4 +117,4 @@ def _pages(unit: Unit, now: int) -> int:
     if page is None:
         return 0
     over = (now - sessions.pre_open[last]) / (sessions.post_close[last] - sessions.pre_open[last])
-    return math.ceil((last - first + min(over, 1)) * rows_per_session(sessions, base) / page)
+    return math.ceil(float(last - first + min(over, 1)) * rows_per_session(sessions, base) / page)
