@@ -23,8 +23,8 @@ from backfill_pipeline.storage.databases import Databases, open_databases
 if TYPE_CHECKING:
     import dagster as dg
 
-# Wider than rich's 80 columns where there is no terminal to ask: a file or a pipe has no right edge.
-_COLUMNS = None if sys.stdout.isatty() else 120
+# Where there is no terminal to ask: a file or a pipe has no right edge, and a table that is cut tells lies.
+_COLUMNS = None if sys.stdout.isatty() else 400
 # Texts hold symbols and URLs: no [markup] and no :emoji: is read in them.
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 out = Console(width=_COLUMNS, **_PLAIN)

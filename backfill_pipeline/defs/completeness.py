@@ -30,13 +30,12 @@ _LEGEND = "Complete, in % of the bars that are due; (stored) where absence is ex
 )
 def completeness(pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult[None]:
     """Reads only; what is missing does not fail it."""
-    with told_in_one_line(), pipeline.open() as warehouse:
-        with warehouse.conn as conn:
-            followed = [r.instrument.symbol for r in list_symbols(conn) if r.active]
-            rows = read_completeness(conn, followed)
-            # Of what was asked for once and is not followed up, the last 90 days that are wanted.
-            last = min(warehouse.now().date(), max((row.wanted_to for row in rows), default=date.max))
-            states = read_states(conn, last - timedelta(days=_DAYS - 1), last)
+    with told_in_one_line(), pipeline.open() as warehouse, warehouse.conn as conn:
+        followed = [r.instrument.symbol for r in list_symbols(conn) if r.active]
+        rows = read_completeness(conn, followed)
+        # Of what was asked for once and is not followed up, the last 90 days that are wanted.
+        last = min(warehouse.now().date(), max((row.wanted_to for row in rows), default=date.max))
+        states = read_states(conn, last - timedelta(days=_DAYS - 1), last)
     return dg.MaterializeResult(metadata=_metadata(states, rows))
 
 

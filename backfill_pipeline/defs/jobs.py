@@ -10,7 +10,7 @@ from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.steps.register import Registration, followed_symbols, parse_registration, register
 from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, RequestError, parse_request
-from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, without
+from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, to_do_again, without
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
@@ -122,7 +122,7 @@ def open_work(
         if outside:
             name = f"{task.instrument.symbol} {task.chain.base} {outside[0].key} to {outside[-1].key}"
             unserved.append(f"{name}: not served: {reason}")
-        rest = without(task, {*outside, *_green(instance, task, complete)})
+        rest = without(task, {*outside, *_green(instance, warehouse, task, complete)})
         if rest.periods:
             left.append(rest)
     return OpenWork(tuple(left), tuple(unserved))
@@ -131,7 +131,7 @@ def open_work(
 def not_green(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task) -> Task:
     """The task less the partitions that are complete and recorded; changes nothing."""
     complete = [period for period, state in survey(warehouse, task).items() if state == "complete"]
-    return without(task, _green(instance, task, complete))
+    return without(task, _green(instance, warehouse, task, complete))
 
 
 def _members(instance: dg.DagsterInstance, chain: Chain, symbols: Sequence[str]) -> set[str]:
@@ -147,9 +147,12 @@ def _refuse_removed(warehouse: Warehouse, symbols: Sequence[str]) -> None:
         raise RequestError(f"{names}: removed, and so no longer followed; add again: backfill symbols add {names}")
 
 
-def _green(instance: dg.DagsterInstance, task: Task, complete: Sequence[Period]) -> list[Period]:
-    """Which complete periods Dagster shows green for every asset of the chain."""
-    keys = {key_of(task.instrument.symbol, period): period for period in complete}
+def _green(
+    instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, complete: Sequence[Period]
+) -> list[Period]:
+    """Which complete periods (ascending) have nothing to do, and are green in Dagster for every asset of the chain."""
+    again = to_do_again(warehouse, task, complete)
+    keys = {key_of(task.instrument.symbol, period): period for period in complete if period not in again}
     assets = asset_names(task.chain)
     known = recorded(instance, assets, keys)
     return [period for key, period in keys.items() if all((asset, key) in known for asset in assets)]

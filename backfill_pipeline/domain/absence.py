@@ -56,6 +56,14 @@ class Runs:
     def window(self, i: int) -> Window:
         return Window(int(self.start[i]), int(self.end[i]))
 
+    def mask(self, chosen: Mask, shape: tuple[int, ...]) -> Mask:
+        """The minutes of the chosen runs. Judged sessions × columns."""
+        steps = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
+        np.add.at(steps, (self.line[chosen], self.first[chosen]), 1)
+        np.add.at(steps, (self.line[chosen], self.last[chosen] + 1), -1)
+        within: Mask = np.cumsum(steps, axis=1)[:, :-1] > 0
+        return within
+
     def sums(self, values: Float) -> Float:
         """Of `values` (judged sessions × columns) over each run."""
         summed = np.zeros((len(values), values.shape[1] + 1))

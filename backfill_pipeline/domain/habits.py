@@ -29,8 +29,11 @@ FEWEST_RATIOS = 3
 # Minutes on either side whose silence counts too. 20 sessions of one minute cannot tell 1 % from 0, those of an hour
 # (1,220 minutes) can.
 _AROUND = 30
-# A minute of a symbol that was never silent in any reference session. Any number under 1e-6 says the same: one such
-# minute is enough. Not 0, whose logarithm JSON cannot hold.
+# A symbol that is silent in no more than so many minutes a session (2 in 20 sessions) trades every minute: each of its
+# absent ones is a gap unless the volume says otherwise. With a larger number, symbols that are silent once in 1,000
+# minutes (8 in 20 sessions) would have false gaps; with 0, two lost minutes would excuse each other.
+_HARDLY_EVER = 0.1
+# How likely its silence is then. Any number under 1e-6 says the same; not 0, whose logarithm JSON cannot hold.
 _NEVER_SILENT = 1e-12
 
 # The ratio's tolerance is four robust standard deviations: once in 16,000 sessions of normal noise. It is at most 2 %:
@@ -122,11 +125,14 @@ def nearest(book: Book, lines: Rows, eligible: Mask) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Witnesses:
-    """The sessions by which each of the sessions at `lines` of the book is judged: `chosen` by `nearest`."""
+    """The sessions by which each of the sessions at `lines` of the book is judged: `chosen` by `nearest`. `seen`: the
+    minutes of the book that count; those which were lost there say nothing of the habit.
+    """
 
     book: Book
     lines: Rows
     chosen: Mask
+    seen: Mask
 
     @property
     def count(self) -> Rows:
@@ -138,11 +144,11 @@ class Witnesses:
 
         The share of the sessions in which it was, but no less than in the hour around it.
         """
-        seen = self._total(self.book.expected.astype(np.float64))
-        silent = seen - self._total(self.book.traded.astype(np.float64))
+        seen = self._total(self.seen.astype(np.float64))
+        silent = self._total((self.seen & ~self.book.traded).astype(np.float64))
         own = np.divide(silent, seen, out=np.zeros_like(seen), where=seen > 0)
         share = np.maximum(own, (_around(silent) + 0.5) / (_around(seen) + 1))
-        share[silent.sum(axis=1) < 0.5] = _NEVER_SILENT
+        share[silent.sum(axis=1) < 0.5 + _HARDLY_EVER * self.count] = _NEVER_SILENT
         logarithm: Float = np.log10(share)
         return logarithm
 

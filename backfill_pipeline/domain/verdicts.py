@@ -14,7 +14,7 @@ import numpy as np
 
 from .absence import ACCEPTED, AGREED, IN_HALT, REFUSED, UNKNOWN, Known, Runs, absent_runs
 from .bars import Float
-from .habits import EXACT, FEWEST, Book, Rows, Witnesses, nearest, volume_ratios
+from .habits import EXACT, FEWEST, Book, Ratios, Rows, Witnesses, nearest, volume_ratios
 from .sessions import Sessions
 from .windows import Window
 
@@ -25,6 +25,8 @@ Evidence = dict[str, object]
 
 # A run of absent minutes that is less likely than this (log10) did not come about by itself.
 _UNLIKELY = -6.0
+# Lost runs are looked for twice: once the long ones are known, shorter ones show.
+_PASSES = 2
 # The shortest run that a market shares, and of how many symbols a market is made at least.
 _SHARED_MINUTES = 5
 _FEWEST_OTHERS = 5
@@ -119,9 +121,7 @@ def explain(
     if not len(lines):
         return []
     ratios = volume_ratios(book)
-    # A session that lacks volume is no witness of which minutes are silent.
-    eligible = book.answered & (book.total > 0) & ~(ratios.shortfall > ratios.tolerance)
-    witnesses = Witnesses(book, lines, nearest(book, lines, eligible))
+    witnesses = _witnesses(sessions, book, lines, ratios)
     runs = absent_runs(sessions, book, lines, known or Known())
     usual = witnesses.usual_shares()
     absent = (usual * (book.expected & ~book.traded)[lines]).sum(axis=1)
@@ -130,6 +130,22 @@ def explain(
         for line, share, count in zip(lines.tolist(), absent.tolist(), witnesses.count.tolist(), strict=True)
     ]
     return _collect(judged, runs, runs.sums(witnesses.log_silence()), runs.sums(usual), _Bounded(market))
+
+
+def _witnesses(sessions: Sessions, book: Book, lines: Rows, ratios: Ratios) -> Witnesses:
+    """A session that lacks volume is no witness of which minutes are silent, and a run that is unlikely by the others'
+    habits was lost, not silent: without that, long gaps would excuse short ones nearby.
+    """
+    eligible = book.answered & book.traded.any(axis=1) & ~(ratios.shortfall > ratios.tolerance)
+    cut = np.flatnonzero(eligible & (book.expected & ~book.traded).any(axis=1))
+    seen = book.expected.copy()
+    if len(cut):
+        runs = absent_runs(sessions, book, cut, Known())
+        chosen = nearest(book, cut, eligible)
+        for _ in range(_PASSES):
+            lost = runs.sums(Witnesses(book, cut, chosen, seen).log_silence()) < _UNLIKELY
+            seen[cut] = book.expected[cut] & ~runs.mask(lost, seen[cut].shape)
+    return Witnesses(book, lines, nearest(book, lines, eligible), seen)
 
 
 def _session(

@@ -111,7 +111,11 @@ def _learn_lifetime(conn: Connection, look: _Look) -> list[str]:
 def _learn_names(conn: Connection, look: _Look) -> list[str]:
     """What a person stated of this provider stays."""
     symbol_id, symbol, at = look.instrument.symbol_id, look.instrument.symbol, look.provider
-    told = names_of_changes(symbol_id, at, look.changes, read_lifetime(conn, symbol_id)[0])
+    changes = look.changes
+    if look.ticker not in {ticker for _, ticker in changes}:
+        # Only what came later is told: until then it was called what it is known by.
+        changes = ((EVER, look.ticker), *changes)
+    told = names_of_changes(symbol_id, at, changes, read_lifetime(conn, symbol_id)[0])
     stated = [name for name in read_names(conn, symbol_id) if name.provider == at and name.by_hand]
     names = sorted([*stated, *cut(told, [name.days for name in stated])], key=lambda name: name.first)
     try:

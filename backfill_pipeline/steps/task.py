@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from backfill_pipeline.domain.completeness import State
+from backfill_pipeline.domain.completeness import State, is_covered, is_listed
 from backfill_pipeline.domain.grain import Period, periods_between, stretches
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.timeframe import Chain
-from backfill_pipeline.storage.coverage import record_served, want
+from backfill_pipeline.storage.coverage import record_served, undoubted_coverage, want
+from backfill_pipeline.storage.events import stale_since
 from backfill_pipeline.storage.symbols import get_instruments
 
+from .open_sessions import begun_rows
 from .outcomes import states
 from .requests import BackfillRequest, RequestError
 from .warehouse import Subject, Warehouse
@@ -76,6 +78,24 @@ def note_served(warehouse: Warehouse, subject: Subject) -> str:
 def survey(warehouse: Warehouse, task: Task) -> dict[Period, State]:
     """The state of each partition of a prepared task, from the tables; nothing is asked."""
     return states(warehouse, warehouse.subject(task.instrument, task.chain), sorted(task.periods))
+
+
+def to_do_again(warehouse: Warehouse, task: Task, complete: Sequence[Period]) -> list[Period]:
+    """Complete partitions (ascending) that have something to do all the same: an answer was declared worth nothing, or,
+    the newest for all, features have been changed by a new split.
+    """
+    if not complete:
+        return []
+    subject, base = warehouse.subject(task.instrument, task.chain), task.chain.base
+    sessions, symbol_id = subject.sessions, task.instrument.symbol_id
+    with warehouse.conn:
+        begun = begun_rows(warehouse, subject, complete[0].first, complete[-1].last)
+        known = undoubted_coverage(warehouse.conn, symbol_id, base)
+        stale = stale_since(warehouse.conn, symbol_id, base) is not None
+    listed = begun[is_listed(sessions, task.instrument)[begun]]
+    doubted = sessions.session[listed[~is_covered(sessions, listed, known, warehouse.now())]].astype(object)
+    found = [period for period in complete if any(period.first <= day <= period.last for day in doubted)]
+    return found if found or not stale else [complete[-1]]
 
 
 def without(task: Task, done: Collection[Period]) -> Task:

@@ -121,6 +121,14 @@ def valid_coverage(conn: Connection, symbol_id: int, timeframe: Base, now: datet
     return _ranges(conn, _VALID, symbol_id, timeframe, now)
 
 
+def undoubted_coverage(conn: Connection, symbol_id: int, timeframe: Base) -> list[Window]:
+    """Stretches with an answer, however old, that nobody has declared worth nothing since; as `valid_coverage`."""
+    return _ranges(conn, _UNDOUBTED, symbol_id, timeframe)
+
+
+_UNDOUBTED = (
+    "SELECT range_agg(time_window) FROM coverage WHERE symbol_id = %s AND timeframe = %s AND valid_until > fetched_at"
+)
 _WANTED = "SELECT range_agg(time_window) FROM wanted WHERE symbol_id = %s AND timeframe = %s"
 _SERVED = "SELECT coalesce(range_agg(time_window), '{(,)}') FROM served WHERE symbol_id = %s AND timeframe = %s"
 _VALID = "SELECT range_agg(time_window) FROM coverage WHERE symbol_id = %s AND timeframe = %s AND valid_until > %s"

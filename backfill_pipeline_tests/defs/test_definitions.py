@@ -29,14 +29,14 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
 
 def test_every_timeframe_has_bars_and_features(specs: dict[str, dg.AssetSpec]) -> None:
     of_chains = {f"{kind}_{timeframe}" for kind in ("bars", "features") for timeframe in TIMEFRAMES}
-    assert set(specs) == {*of_chains, "corporate_actions"}
+    assert set(specs) == {*of_chains, "corporate_actions", "completeness"}
 
 
 def test_the_jobs_have_the_promised_names(definitions: dg.Definitions) -> None:
     names = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
 
     bars = {"backfill_intraday", "backfill_daily", "master_backfill", "nightly_backfill", "ensure_coverage"}
-    assert names == {*bars, "register_symbols", "refresh_corporate_actions"}
+    assert names == {*bars, "register_symbols", "refresh_corporate_actions", "check_everything"}
     for name in names:
         assert definitions.resolve_job_def(name).description
 
@@ -54,6 +54,7 @@ def test_arrows_go_from_finer_bars_to_coarser_and_from_bars_to_features(specs: d
         "bars_1d": [],
         "bars_1w": ["bars_1d"],
         "corporate_actions": [],
+        "completeness": [],
     } | {f"features_{timeframe}": [f"bars_{timeframe}"] for timeframe in TIMEFRAMES}
 
 

@@ -48,7 +48,18 @@ def test_of_a_symbol_that_trades_every_minute_the_gaps_are_exactly_what_was_with
 
 
 @pytest.mark.parametrize("seed", CASES)
-def test_without_a_daily_bar_they_are_too_where_one_session_is_cut(seed: int) -> None:
+def test_without_a_daily_bar_they_are_too_but_for_single_minutes_where_much_is_lost(seed: int) -> None:
+    """A third of 40 sessions cut. Three lost minutes in 20 sessions cannot be told from three silent ones."""
+    random = np.random.default_rng(seed)
+    withheld = [window for row in ROWS[::3] for window in _withheld(random, np.array([row]))]
+    found = _found(Trading(ROWS, seed=seed, withheld=withheld, daily=False), ROWS)
+    lost = union(withheld)
+    assert set(found) <= set(lost)
+    assert {window for window in lost if window.end - window.start > MINUTE} <= set(found)
+
+
+@pytest.mark.parametrize("seed", CASES)
+def test_without_a_daily_bar_they_are_all_where_one_session_is_cut(seed: int) -> None:
     withheld = []
     while not withheld:
         withheld = _withheld(np.random.default_rng(seed), ROWS[20:21])
@@ -93,7 +104,7 @@ def test_habits_are_counted_as_a_loop_counts_them() -> None:
     book = Trading(ROWS, 0.7).book()
     eligible = np.arange(len(ROWS)) % 5 != 2
     lines = np.array([0, 3, 12, 20, 39])
-    witnesses = Witnesses(book, lines, nearest(book, lines, eligible))
+    witnesses = Witnesses(book, lines, nearest(book, lines, eligible), book.expected)
     silence, shares = 10 ** witnesses.log_silence(), witnesses.usual_shares()
     for i, line in enumerate(lines.tolist()):
         others = [j for j in np.flatnonzero(eligible).tolist() if j != line]
