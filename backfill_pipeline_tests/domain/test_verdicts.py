@@ -94,6 +94,18 @@ def test_volume_that_is_off_by_more_than_the_absent_minutes_hold_leaves_it_to_ha
     assert lost.evidence["volume"] == "unclear"
 
 
+def test_volume_that_lacks_more_than_half_of_what_the_absent_minutes_hold_does_not_reconcile() -> None:
+    """Ten minutes hold some 2.4 % of the day; days are off by 1 %, so that 2 % would be within the noise."""
+    ten = Window(LUNCH.start, LUNCH.start + 10 * MINUTE)
+    book = Trading(AROUND, silent=[ten], noise=0.01).book()
+    for lack, counts in ((0.015, {"outage": 10}), (0.008, {"no_trade": 10})):
+        usual = np.median(np.delete(book.total / book.day, 20)[:20])
+        book.day[20] = book.total[20] / usual / (1 - lack)
+        (verdict,) = explain(XNYS, book, np.array([ROW]))
+        assert 0.02 < float(str(verdict.evidence["absent_share"])) < 0.03
+        assert verdict.counts == counts
+
+
 def test_minutes_with_more_volume_than_the_day_make_the_day_no_witness() -> None:
     trading = Trading(AROUND, LIQUID, silent=[LUNCH])
     book = trading.book()
@@ -135,6 +147,7 @@ def test_with_too_few_sessions_what_volume_does_not_explain_is_a_gap(
 def test_the_first_session_of_all_reconciles_with_its_own_day() -> None:
     alone = rows_around(XNYS, DAY, 0)
     assert set(judged(Trading(alone, ILLIQUID)).counts) == {"no_trade"}
+    assert judged(Trading(alone, silent=[Window(LUNCH.start, LUNCH.start + MINUTE)])).counts == {"no_trade": 1}
     assert set(judged(Trading(alone, ILLIQUID, daily=False)).counts) == {"missing"}
     assert (LUNCH, 30, "outage") in gaps(judged(Trading(alone, LIQUID, withheld=[LUNCH])))
 
@@ -148,6 +161,8 @@ def test_the_circuit_breaker_of_2020_03_18_is_a_halt_of_whoever_lacks_its_minute
     for daily in (True, False):
         verdict = judged(Trading(rows, silent=[halted], daily=daily), int(rows[10]))
         assert verdict.counts == {"halt": 14}
+    whole = judged(Trading(rows, silent=[span(BREAKER, (0, 0), (23, 0))]), int(rows[10]))
+    assert whole.counts == {"missing": 390}
     lost = span(BREAKER, (12, 30), (13, 30))
     verdict = judged(Trading(rows, withheld=[lost]), int(rows[10]))
     assert verdict.counts == {"halt": 16, "outage": 44}
