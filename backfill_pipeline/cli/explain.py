@@ -117,39 +117,51 @@ def _values(evidence: Evidence) -> Iterator[Line]:
 
 
 def _surroundings(asked: Asked, evidence: Evidence, zone: ZoneInfo) -> Iterator[Line]:
-    def time(at: datetime) -> str:
-        return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
-
     parts, bar = evidence.parts, evidence.bar
-    of = "" if evidence.expected is None else f" of {evidence.expected}"
-    ends = f", {time(parts.first)} to {time(parts.last)}" if parts.first and parts.last and parts.stored > 1 else ""
     if asked.timeframe != evidence.base:
-        yield "parts", f"{parts.stored}{of} {evidence.base} bars{ends}"
+        of = "" if evidence.expected is None else f" of {evidence.expected}"
+        ends = [_time(at, zone) for at in (parts.first, parts.last) if at is not None and parts.stored > 1]
+        yield "parts", f"{parts.stored}{of} {evidence.base} bars{', ' if ends else ''}{' to '.join(ends)}"
     for status in list(evidence.statuses.values())[:7]:
         explained = "".join(f", {verdict} {count}" for verdict, count in status.explained.items())
         missing = f", {status.missing} missing" if status.missing else ""
         yield f"session {status.session}", f"{status.stored} of {status.expected} bars{explained}{missing}"
     if bar is None or not bar.final:
-        yield "due", time(evidence.due)
-    for gap in evidence.gaps[:_MOST_LINES]:
-        lacks = f"{gap.expected - gap.found} bars from {time(to_datetime(gap.window.start))}"
-        yield f"gap {gap.gap_id}", f"{gap.verdict}: {lacks}; asked again at {time(gap.next_attempt_at)}"
-    for answer in evidence.answers.rows[:_MOST_LINES]:
-        early = "" if answer.settled else ", before it was settled"
-        believed = f"believed until {time(answer.valid_until)}" if answer.valid_until else "believed for ever"
-        yield "answered", f"by {answer.provider} at {time(answer.fetched_at)}{early}; {believed}"
-    for old in evidence.revisions.rows[:_MOST_LINES]:
-        values = f"open {old.open} high {old.high} low {old.low} close {old.close} volume {old.volume:,.10g}"
-        yield "revised", f"{old.kind} at {time(old.revised_at)}; {time(old.ts)} was {values} ({old.provider})"
-    for row in evidence.refused.rows[:_MOST_LINES]:
-        yield "refused", f"{time(row.ts)} of {row.provider} at {time(row.seen_at)}: {row.reason}"
-    kinds = (
-        (evidence.answers, "answer"),
-        (evidence.revisions, "revision"),
-        (evidence.refused, "refused row"),
-    )
-    for listed, name in kinds:
-        if listed.count > _MOST_LINES:
-            yield "", f"{counted(listed.count, name)} in all; more of them: --json"
+        yield "due", _time(evidence.due, zone)
+    yield from _history(evidence, zone)
     for provider, ticker in evidence.names.items():
         yield f"at {provider}", ticker or "no ticker on that day"
+
+
+def _history(evidence: Evidence, zone: ZoneInfo) -> Iterator[Line]:
+    """Gaps, answers, revisions and refused rows, some of each."""
+    for gap in evidence.gaps[:_MOST_LINES]:
+        lacks = f"{gap.expected - gap.found} bars from {_time(to_datetime(gap.window.start), zone)}"
+        yield f"gap {gap.gap_id}", f"{gap.verdict}: {lacks}; asked again at {_time(gap.next_attempt_at, zone)}"
+    for answer in evidence.answers.rows[:_MOST_LINES]:
+        early = "" if answer.settled else ", before it was settled"
+        until = answer.valid_until
+        believed = "believed for ever" if until is None else f"believed until {_time(until, zone)}"
+        yield "answered", f"by {answer.provider} at {_time(answer.fetched_at, zone)}{early}; {believed}"
+    for old in evidence.revisions.rows[:_MOST_LINES]:
+        values = f"open {old.open} high {old.high} low {old.low} close {old.close} volume {old.volume:,.10g}"
+        when = f"{old.kind} at {_time(old.revised_at, zone)}"
+        yield "revised", f"{when}; {_time(old.ts, zone)} was {values} ({old.provider})"
+    for row in evidence.refused.rows[:_MOST_LINES]:
+        yield "refused", f"{_time(row.ts, zone)} of {row.provider} at {_time(row.seen_at, zone)}: {row.reason}"
+    yield from _more(evidence)
+
+
+def _more(evidence: Evidence) -> Iterator[Line]:
+    kinds = (
+        (evidence.answers.count, "answer"),
+        (evidence.revisions.count, "revision"),
+        (evidence.refused.count, "refused row"),
+    )
+    for count, name in kinds:
+        if count > _MOST_LINES:
+            yield "", f"{counted(count, name)} in all; more of them: --json"
+
+
+def _time(at: datetime, zone: ZoneInfo) -> str:
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"

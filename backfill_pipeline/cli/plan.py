@@ -31,7 +31,9 @@ _MEGABYTE = 1_000_000
 
 def plan(
     symbols: Annotated[str | None, typer.Option(help="AAPL,IBM; default: every symbol that is followed.")] = None,
-    timeframes: Annotated[str | None, typer.Option(help="1h,1d; each brings its whole chain; default: as followed.")] = None,
+    timeframes: Annotated[
+        str | None, typer.Option(help="1h,1d; each brings its whole chain; default: as followed.")
+    ] = None,
     days: Annotated[int | None, typer.Option(help="The last so many calendar days.")] = None,
     start: Annotated[str | None, typer.Option(help="First session date, as in 2024-03-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session date, included.")] = None,

@@ -15,6 +15,7 @@ from backfill_pipeline.steps.task import Task, prepare
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
+from .checks import check_specs, checked
 from .descriptions import bars_description, bars_schema, features_description, features_schema
 from .partitions import chain_partitions, split_key
 from .resources import Pipeline
@@ -30,16 +31,22 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
         can_subset=True,
         partitions_def=chain_partitions(settings, chain),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=check_specs(chain),
     )
     def step(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.Output[None]]:
         selected = [name for name in asset_names(chain) if dg.AssetKey(name) in context.selected_asset_keys]
-        with told_in_one_line(), pipeline.open(priority_of(context)) as warehouse:
-            ask = bars_asset(chain.base) in selected
-            tasks, refused = _tasks(warehouse, chain, _keys(context), ask=ask)
-            if ask:
-                for task in _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]:
-                    prepare(warehouse, task)
-            run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused)
+        with (
+            told_in_one_line(),
+            pipeline.open(priority_of(context)) as warehouse,
+            checked(context, warehouse, context.selected_asset_check_keys),
+        ):
+            if selected:  # else the run is for checks alone, and has no partitions
+                ask = bars_asset(chain.base) in selected
+                tasks, refused = _tasks(warehouse, chain, _keys(context), ask=ask)
+                if ask:
+                    for task in _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]:
+                        prepare(warehouse, task)
+                run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused)
         yield from ()
 
     return step

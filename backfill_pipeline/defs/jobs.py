@@ -15,7 +15,7 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
 from .bookkeeping import plan, recorded
-from .checks import check_everything
+from .checks import check_everything, check_keys, checked
 from .corporate_actions import corporate_actions_job
 from .partitions import key_of, symbol_dimension
 from .resources import Pipeline
@@ -43,7 +43,11 @@ _OPTIONAL_TEXT = dg.Field(dg.Any, is_required=False)
 def master_backfill(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
     """Complete the bars of symbols between two session dates, both included; what is green is left alone."""
     config: dict[str, Any] = context.op_config
-    with told_in_one_line(), pipeline.open(priority_of(context)) as warehouse:
+    with (
+        told_in_one_line(),
+        pipeline.open(priority_of(context)) as warehouse,
+        checked(context, warehouse, check_keys(CHAINS)),
+    ):
         named = config.get("symbols")
         request = parse_request(
             followed_symbols(warehouse) if named is None else named,
@@ -147,9 +151,7 @@ def _refuse_removed(warehouse: Warehouse, symbols: Sequence[str]) -> None:
         raise RequestError(f"{names}: removed, and so no longer followed; add again: backfill symbols add {names}")
 
 
-def _green(
-    instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, complete: Sequence[Period]
-) -> list[Period]:
+def _green(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, complete: Sequence[Period]) -> list[Period]:
     """Which complete periods (ascending) have nothing to do, and are green in Dagster for every asset of the chain."""
     again = to_do_again(warehouse, task, complete)
     keys = {key_of(task.instrument.symbol, period): period for period in complete if period not in again}

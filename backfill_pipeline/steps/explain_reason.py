@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from backfill_pipeline.domain.completeness import SessionStatus
 from backfill_pipeline.domain.places import Nowhere, Place
 from backfill_pipeline.domain.windows import to_datetime
 from backfill_pipeline.storage.provenance import StoredBar
@@ -63,22 +62,31 @@ class _Words:
 
     def absent(self) -> Reason:
         """Reasons in the order in which each makes the following ones pointless."""
-        e, of = self.evidence, self.asked.instrument
+        return self._impossible() or self._unasked() or self._unanswered() or self._explained()
+
+    def _impossible(self) -> Reason | None:
+        of = self.asked.instrument
         if to_datetime(self.place.window.start) > self.now:
             return Reason("not begun", f"it starts at {self._time(to_datetime(self.place.window.start))}")
         if of.first_date is not None and self.place.last < of.first_date:
             return Reason("not listed", f"{of.symbol} was first listed on {of.first_date}")
         if of.last_date is not None and self.place.first > of.last_date:
             return Reason("not listed", f"{of.symbol} was last listed on {of.last_date}")
+        return None
+
+    def _unasked(self) -> Reason | None:
+        e = self.evidence
         if not e.is_wanted:
-            stretch = f"{of.symbol} {e.base} of {self._days()}"
+            stretch = f"{self.asked.instrument.symbol} {e.base} of {self._days()}"
             return Reason("not wanted", f"nobody has asked for {stretch}; {e.served}", self._run())
-        if not e.wanted:
-            return Reason("not served", e.served)
-        if self.asked.timeframe != e.base and e.parts.stored:
-            return self._unbuilt()
+        return None if e.wanted else Reason("not served", e.served)
+
+    def _unanswered(self) -> Reason | None:
+        e = self.evidence
         if e.due > self.now:
             return Reason("not due", f"its session is settled at {self._time(e.due)}", "it happens by itself")
+        if self.asked.timeframe != e.base and e.parts.stored:
+            return self._unbuilt()
         if e.gaps:
             return self._gap()
         status = e.statuses.get(self.place.last)
@@ -87,7 +95,7 @@ class _Words:
         if not e.answers.count and not status.complete:
             why = f"{status.provider} was asked for the session, and no answer speaks of this"
             return Reason("missing", why, self._run())
-        return self._explained(status)
+        return None
 
     def _unbuilt(self) -> Reason:
         e = self.evidence
@@ -106,7 +114,8 @@ class _Words:
         why = f"{gap.verdict}: gap {gap.gap_id}, {gap.expected - gap.found} bars, {tried}"
         return Reason(gap.verdict, why, f"asked again at {self._time(gap.next_attempt_at)}, or at once: {self._run()}")
 
-    def _explained(self, status: SessionStatus) -> Reason:
+    def _explained(self) -> Reason:
+        status = self.evidence.statuses[self.place.last]
         answer = self.evidence.answers.rows[0] if self.evidence.answers.rows else None
         said = "" if answer is None else f"; {answer.provider} answered at {self._time(answer.fetched_at)} without it"
         exact = [one for one in self.evidence.refused.rows if self._inside(one.ts)]

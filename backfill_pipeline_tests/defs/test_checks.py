@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from backfill_pipeline.definitions import build_definitions
 from backfill_pipeline.defs.checks import check_keys, check_specs
 from backfill_pipeline.domain.timeframe import CHAINS, DAILY, INTRADAY
+from backfill_pipeline.domain.windows import Window, to_micros
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.sites import Exchange, Site, site
+from backfill_pipeline_tests.sites import Exchange, Site, failure, site
 
 NAMES = {
     "bars_1m": {"bars_are_valid", "session_is_complete", "no_open_gaps", "calendar_is_current"},
@@ -95,3 +97,59 @@ def test_what_disagrees_is_a_warning_with_figures(desk: Site) -> None:
     assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert evaluation.metadata["sessions_compared"].value == 5
     assert "AAA 2024-05-15: minutes hold 50.00 % of the day's volume, usually 100.00 %" in str(evaluation.description)
+
+
+def test_a_run_of_a_chain_checks_what_is_stored_when_it_is_through(desk: Site) -> None:
+    desk.register("AAA", bars=["1m"])
+    desk.chain("backfill_intraday", "2024-05-13|AAA", "2024-05-17|AAA")
+    for name in NAMES["bars_1m"]:
+        assert latest(desk, "bars_1m", name).passed
+
+
+def test_a_run_that_fails_for_missing_bars_has_checked_and_said_so(desk: Site) -> None:
+    exchange = desk.pipeline.provider
+    assert isinstance(exchange, Exchange)
+    desk.register("AAA", bars=["1m"])
+    start = datetime(2024, 5, 15, 15, tzinfo=UTC)
+    exchange.withheld["AAA"] = [Window(to_micros(start), to_micros(start + timedelta(hours=1)))]
+
+    result = desk.chain("backfill_intraday", "2024-05-13|AAA", "2024-05-17|AAA", ok=False)
+
+    assert "1 of 5 partitions are not complete" in failure(result)
+    evaluation = latest(desk, "bars_1m", "session_is_complete")
+    assert (evaluation.passed, evaluation.metadata["count"].value) == (False, 1)
+    assert evaluation.description == "AAA 2024-05-15: 60 of 390 bars are missing"
+    assert latest(desk, "bars_1m", "bars_are_valid").passed
+
+
+def test_derived_assets_alone_plan_no_check(desk: Site) -> None:
+    desk.register("AAA", bars=["1m"])
+    desk.chain("backfill_intraday", "2024-05-13|AAA", "2024-05-13|AAA")
+    before = latest_ids(desk)
+    desk.chain("backfill_intraday", "2024-05-13|AAA", "2024-05-13|AAA", ["bars_5m", "features_5m"])
+    assert latest_ids(desk) == before
+
+
+def test_a_check_runs_alone_without_partitions(desk: Site) -> None:
+    """As the UI's button does: a run of the chain's step for the checks only, which asks nobody."""
+    exchange = desk.pipeline.provider
+    assert isinstance(exchange, Exchange)
+    key = dg.AssetCheckKey(dg.AssetKey("bars_1m"), "no_open_gaps")
+    job = build_definitions(desk.pipeline).resolve_implicit_global_asset_job_def()
+    alone = job.get_subset(asset_check_selection={key})
+    assert alone.execute_in_process(instance=desk.instance).success
+    assert latest(desk, "bars_1m", "no_open_gaps").passed
+    assert exchange.requests == []
+
+
+def test_a_run_from_a_shell_checks_too(desk: Site) -> None:
+    desk.register("AAA", bars=["1d"])
+    config = {"symbols": ["AAA"], "timeframes": ["1d"], "start": "2024-05-01", "end": "2024-05-31"}
+    desk.run("master_backfill", run_config={"ops": {"master_backfill": {"config": config}}})
+    assert latest(desk, "bars_1d", "session_is_complete").passed
+
+
+def latest_ids(desk: Site) -> list[int]:
+    keys = check_keys(CHAINS)
+    found = desk.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return sorted(record.id for record in found.values())

@@ -9,7 +9,7 @@ import pytest
 
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.windows import Window, to_micros
-from backfill_pipeline.providers.base import Lifetime, Provider
+from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.budget import OwnMemory
 from backfill_pipeline.providers.errors import NeverServed, NotYet
 from backfill_pipeline_tests.providers.polygons import (
