@@ -1,4 +1,4 @@
-"""The night: what is followed without an end is brought up to date, asked again while it may be corrected, and judged."""
+"""The night: what is followed without an end is brought up to date, corrected while it may be, and judged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,7 +3,7 @@
 Two witnesses. A session's close against the known daily close of the same session: nothing but another basis moves
 that ratio, neither a crash nor a real split, whose day is on the new basis in both. In sessions without a known close,
 the step from one bar's close to the next one's open: a crash or a split that nobody told of looks the same there, so it
-only counts where it equals accepted splits that are still to come.
+only counts where it equals accepted splits that are still to come, and their own step is not seen on their day.
 """
 
 from __future__ import annotations
@@ -109,12 +109,26 @@ def _step(
     large = (np.abs(steps) > _LEAST_STEP - _STEP) & (np.diff(days) <= _LONGEST_NIGHT)
     for place in np.flatnonzero(large).tolist():
         today, opening, close = days[place + 1].item(), float(bars.open[place]), float(closes[place])
-        if today in cleared or min(opening, close) < _LEAST_PRICE:
+        if today in cleared or min(opening, close) < _LEAST_PRICE or _splits_after(place, days, steps, splits):
             continue
         for shares in _later(today, splits):
             if abs(steps[place] + math.log(shares)) <= _STEP and abs(math.log(shares)) >= _LEAST_STEP:
                 return _line(shares, f"{today}: open {opening:g} after {close:g} of {days[place].item()}")
     return None
+
+
+def _splits_after(
+    place: int, days: npt.NDArray[np.datetime64], steps: npt.NDArray[np.float64], splits: Sequence[Split]
+) -> bool:
+    """Whether the prices after a step fall by the next told split on its ex-date, as adjusted ones do not: then the step
+    was a crash. (AAPL fell by 52 % on 2000-09-29 and was split 2:1 in 2005.)
+    """
+    ex_dates = [split.ex_date for split in splits if split.ex_date > days[place + 1].item()]
+    if not ex_dates:
+        return False
+    at = int(np.searchsorted(days, np.datetime64(min(ex_dates), "D"))) - 1
+    # `steps` have the told splits taken out: next to nothing is left where the prices have them.
+    return place < at < len(steps) and abs(float(steps[at])) < (_LEAST_STEP - _STEP) / 2
 
 
 def _later(day: date, splits: Sequence[Split]) -> list[float]:

@@ -119,7 +119,7 @@ def test_green_partitions_cost_nothing_though_their_answers_are_no_longer_believ
 ) -> None:
     """Inside the correction window an answer lives until the next night; a run leaves green partitions alone."""
     site.quick("run", *WEEK, **AT_ONCE)
-    site.query("UPDATE coverage SET valid_until = fetched_at")
+    site.query("UPDATE coverage SET valid_until = fetched_at + interval '1 second'")
     standin.reset()
     assert site.quick("plan", *WEEK).stdout == "nothing to ask for: what is served of it is complete\n"
     assert "nothing was started" in site.quick("run", *WEEK, **AT_ONCE).stdout

@@ -85,7 +85,7 @@ def test_the_ui_shows_assets_and_partitions_on_loopback_and_ends_without_leftove
 
         nodes = ask(port, "{assetNodes {assetKey {path} groupName jobNames dependencyKeys {path}}}")["assetNodes"]
         of = {node["assetKey"]["path"][0]: node for node in nodes}
-        assert len(of) == 16
+        assert len(of) == 18  # two chains, and corporate_actions and completeness
         assert of["features_1h"]["groupName"] == "intraday"
         assert of["features_1h"]["dependencyKeys"] == [{"path": ["bars_1h"]}]
         assert "backfill_intraday" in of["features_1h"]["jobNames"]

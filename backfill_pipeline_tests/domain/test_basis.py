@@ -180,3 +180,23 @@ def test_adjusted_answers_are_seen_without_being_told_of_the_split(
     adjusted = replace(bars, close=bars.close / ratio)
     assume(min(adjusted.close.max(), bars.close.max()) > 0.02)
     assert "basis mismatch" in (basis_mismatch(adjusted, session, closes_of(bars, session), None, []) or "")
+
+
+def test_a_crash_by_half_before_a_later_split_is_a_crash_where_the_split_shows_on_its_day() -> None:
+    days = np.arange("2000-09-25", "2000-11-01", dtype="datetime64[D]")
+    crash, ex = date(2000, 9, 29), date(2000, 10, 20)
+    raw = np.full(len(days), 53.5)
+    raw[days >= np.datetime64(crash)] = 27.0
+    raw[days >= np.datetime64(ex)] = 13.5
+    split = Split(ex, 2.0)
+
+    def answer(prices: np.ndarray) -> Bars:
+        ts = days.astype("datetime64[us]").astype(np.int64)
+        return make_bars(ts, prices, prices, prices, prices, np.ones(len(days)))
+
+    assert basis_mismatch(answer(raw), days, {}, None, [split]) is None
+    stepped = raw.copy()
+    stepped[days >= np.datetime64(ex)] *= 2  # adjusted from the crash's day on: the split itself is not to be seen
+    found = basis_mismatch(answer(stepped), days, {}, None, [split])
+    assert found is not None
+    assert "2:1" in found
