@@ -120,8 +120,8 @@ def _step(
 def _splits_after(
     place: int, days: npt.NDArray[np.datetime64], steps: npt.NDArray[np.float64], splits: Sequence[Split]
 ) -> bool:
-    """Whether the prices after a step fall by the next told split on its ex-date, as adjusted ones do not: then the step
-    was a crash. (AAPL fell by 52 % on 2000-09-29 and was split 2:1 in 2005.)
+    """Whether the prices after a step move by the next told split on its ex-date, as adjusted ones do not: then the
+    step was a crash. (AAPL fell by 52 % on 2000-09-29 and was split 2:1 in 2005.)
     """
     ex_dates = [split.ex_date for split in splits if split.ex_date > days[place + 1].item()]
     if not ex_dates:
