@@ -157,5 +157,7 @@ class Fetching(Generic[T]):
 
 def at_once(provider: Provider) -> int:
     """Requests worth having under way: as many as the budget lets through while one is answered, some two seconds."""
+    if provider.page_rows("1m") is None:
+        return 2  # whole half years in memory, and no network to wait for
     wait = provider.expected_wait(2) - provider.expected_wait(1)
     return MOST if wait <= 0 else max(2, min(MOST, int(2 / wait)))

@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from backfill_pipeline.domain.grain import day_after_chunk, stretches
+from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
 from backfill_pipeline.domain.names import Piece, is_doubtful
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
 from backfill_pipeline.domain.sessions import FIRST_DAY
@@ -36,6 +36,9 @@ from .window import Work, settle
 CHUNK_MONTHS: dict[Base, int] = {"1m": 6, "1d": 1200}
 # Bars that a window spans at least, where a request brings fewer.
 LEAST_ROWS = 50_000
+
+# Partitions further apart, in days, are read back separately.
+_NEAR = 14
 
 _NONE: Rows = np.zeros(0, dtype=np.int64)
 
@@ -255,27 +258,44 @@ class Job:
         """The outcomes of partitions that wait for nothing any more, each once. Those with a due session that is `left`
         are not told: the error that ends the run speaks for them.
         """
-        sessions = self.subject.sessions
         is_open = self._flying.copy()
         is_open[self.needed] = True
         if len(self.left):
             is_open[self.left] = self.subject.route.due_at()[self.left] <= to_micros(self._warehouse.now())
-        before = np.concatenate([[0], np.cumsum(is_open)])
-        done = []
-        for period in self._waiting:
-            rows = sessions.rows_between(period.first, period.last)
-            if before[rows.stop] == before[rows.start]:
-                done.append(period)
-        self._waiting = [period for period in self._waiting if period not in set(done)]
+        done = self._runs(np.concatenate([[0], np.cumsum(is_open)]))
         if not done:
             return
+        told = {period for run in done for period in run}
+        self._waiting = [period for period in self._waiting if period not in told]
         self.subject = self._warehouse.subject(self.task.instrument, self.task.chain)
         served = note_served(self._warehouse, self.subject)  # an answer may have told where the plan ends
-        for group in stretches(done):
+        for group in done:
             notes = self._lines(self._notes, group[0].first, group[-1].last)
             findings = {p: "; ".join(self._lines(self._findings, p.first, p.last)) for p in group}
             every = [*notes, *self._lines(self._findings, group[0].first, group[-1].last)]
             yield from outcomes(self._warehouse, self.subject, group, every, served, findings)
+
+    def _runs(self, before: Rows) -> list[list[Period]]:
+        """Partitions that wait for nothing, in runs that follow one another but for what was told already: each run is
+        read back at once. Weekends and holidays are told with a neighbour. `before`: open sessions before each session.
+        """
+        sessions = self.subject.sessions
+        runs: list[list[Period]] = []
+        trading, ended = False, True
+        for period in self._waiting:
+            rows = sessions.rows_between(period.first, period.last)
+            if before[rows.stop] != before[rows.start]:
+                if runs and not ended and not trading:
+                    runs.pop()
+                ended = True
+                continue
+            if ended or (period.first - runs[-1][-1].last).days > _NEAR:
+                runs.append([])
+                trading = ended = False
+            runs[-1].append(period)
+            trading |= rows.stop > rows.start
+        alone = bool(runs) and not trading and not ended and len(runs[-1]) < len(self._waiting)
+        return runs[:-1] if alone else runs
 
     def _lines(self, notes: Sequence[Note], first: date, last: date) -> list[str]:
         """Those on any session of [first, last], each once."""

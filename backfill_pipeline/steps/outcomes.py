@@ -80,7 +80,7 @@ def outcomes(
     served: str,
     findings: Mapping[Period, str] | None = None,
 ) -> Iterator[PartitionOutcome]:
-    """The outcome of finished periods (ascending, following one another), from the tables. `notes`: what the provider
+    """The outcome of finished periods (ascending), from the tables. `notes`: what the provider
     said of them; `served`: what it can serve at all; `findings`: what was found when they were stored.
     """
     if not periods:

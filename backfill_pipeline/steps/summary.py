@@ -36,7 +36,7 @@ Summaries = dict[Timeframe, Summary]
 def summarize(
     conn: Connection, subject: Subject, periods: Sequence[Period]
 ) -> dict[Period, tuple[Summaries, Summaries]]:
-    """Per period, its bars and its features by timeframe of the chain. `periods`: ascending, following one another."""
+    """Per period, its bars and its features by timeframe of the chain. `periods`: ascending."""
     window = subject.sessions.days_window(periods[0].first, periods[-1].last)
     by_table = {
         table: _by_period(count_days(conn, table, subject.instrument, subject.sessions.zone, window), periods)
@@ -60,7 +60,8 @@ def _by_period(counts: Sequence[DayCount], periods: Sequence[Period]) -> dict[tu
     }
     groups: dict[tuple[Period, Timeframe], list[DayCount]] = {}
     for count in counts:
-        groups.setdefault((of_day[count.day], count.timeframe), []).append(count)
+        if count.day in of_day:
+            groups.setdefault((of_day[count.day], count.timeframe), []).append(count)
     return {key: _merge(group) for key, group in groups.items()}
 
 
