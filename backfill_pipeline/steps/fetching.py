@@ -23,7 +23,7 @@ from .warehouse import Subject
 
 T = TypeVar("T")
 
-# Questions under way in one run: pages in memory, 5 MB each with what they are decoded from. More of them decode at once
+# Questions under way in one run: pages in memory, 5 MB each with what they are decoded from. More decode at once
 # and hold up the thread that writes: with 8 a backfill took 1.39 times as long as writing alone, with 3 it took 1.28.
 MOST = 3
 
