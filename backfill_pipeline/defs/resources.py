@@ -11,16 +11,17 @@ from backfill_pipeline.domain.grain import Grain, period_of
 from backfill_pipeline.domain.sessions import UnknownCalendarError
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.providers.base import Provider
-from backfill_pipeline.providers.budget import Budget, LimitMemory, Priority
+from backfill_pipeline.providers.budget import Priority
 from backfill_pipeline.providers.configured import chosen_names, configured_router
 from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.providers.router import Router
 from backfill_pipeline.settings import Settings, SettingsError
+from backfill_pipeline.steps.budgets import share
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
-from backfill_pipeline.storage.budget import OwnConnection, PostgresBudget, PostgresLimits, ProviderKey
+from backfill_pipeline.storage.budget import OwnConnection
 from backfill_pipeline.storage.connection import DatabaseError, connect
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.migrations import MigrationError
@@ -42,13 +43,6 @@ USER_ERRORS = (
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _shared(
-    own: OwnConnection, provider: str, base_url: str, key_fingerprint: str, per_minute: int
-) -> tuple[Budget, LimitMemory]:
-    key = ProviderKey(provider, base_url, key_fingerprint)
-    return PostgresBudget(own, key, per_minute), PostgresLimits(own, key)
 
 
 def first_day(settings: Settings, chain: Chain) -> date:
@@ -88,7 +82,7 @@ class Pipeline:
         databases = open_databases(self.settings)
         with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
             router = (
-                configured_router(self.settings, partial(_shared, own), priority)
+                configured_router(self.settings, partial(share, own), priority)
                 if self.provider is None
                 else Router([self.provider])
             )

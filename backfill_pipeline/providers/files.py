@@ -47,7 +47,7 @@ class FilesProvider:
 
     def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:
         """From the first day file to the last. A folder that cannot be read counts as serving everything, so that a
-        run asks for it and stops: a drive that is not mounted must not pass for a provider that has nothing.
+        run asks for it and says so: a drive that is not mounted must not pass for a provider that has nothing.
         """
         if self.market(instrument, timeframe) is None or sessions.calendar != "XNYS":
             what = f"{instrument.asset_class} called {instrument.symbol} on {sessions.calendar}"

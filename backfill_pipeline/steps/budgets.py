@@ -21,6 +21,14 @@ class SharedBudget:
     limits: PostgresLimits
 
 
+def share(
+    own: OwnConnection, provider: str, base_url: str, key_fingerprint: str, per_minute: int
+) -> tuple[PostgresBudget, PostgresLimits]:
+    """What all processes on one database share of a key."""
+    key = ProviderKey(provider, base_url, key_fingerprint)
+    return PostgresBudget(own, key, per_minute), PostgresLimits(own, key)
+
+
 def shared_budgets(settings: Settings, own: OwnConnection) -> dict[str, SharedBudget]:
     """By provider, in the order of preference; empty where none of them sends requests. Asks no provider.
 
@@ -29,8 +37,7 @@ def shared_budgets(settings: Settings, own: OwnConnection) -> dict[str, SharedBu
     found: dict[str, SharedBudget] = {}
 
     def shared(provider: str, base_url: str, key_fingerprint: str, per_minute: int) -> tuple[Budget, LimitMemory]:
-        key = ProviderKey(provider, base_url, key_fingerprint)
-        budget, limits = PostgresBudget(own, key, per_minute), PostgresLimits(own, key)
+        budget, limits = share(own, provider, base_url, key_fingerprint, per_minute)
         found[provider] = SharedBudget(provider, base_url, per_minute, budget, limits)
         return budget, limits
 

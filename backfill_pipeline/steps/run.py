@@ -100,7 +100,7 @@ class Run:
         name = provider.name
         if name not in self._at_once:
             self._at_once[name] = at_once(provider)
-        # One first: a wrong key or a dead network is not to be met eight times.
+        # One first: a wrong key or a dead network is not to be met more than once.
         return self._under_way[name] < (self._at_once[name] if name in self.heard else 1)
 
     def _is_open(self, job: Job) -> bool:
