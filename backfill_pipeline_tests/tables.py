@@ -1,5 +1,5 @@
-"""What must be equal between two databases that were filled in different ways: everything but ids, `*_at` columns and
-the cutting of coverage. As text, so that every digit of a float counts.
+"""What must be equal between two databases that were filled in different ways: everything but ids, `*_at` columns, the
+cutting of coverage, and what became of gaps that are open no more. As text, so that every digit of a float counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 Tables = dict[str, list[str]]
 
 _NOT_COMPARED = {"symbol_id", "added_at", "checked_at"}
-_NAMES = ("symbols", "wanted", "bars", "features", "session_status")
+# Of gaps, what they are; attempts and evidence are of the way there.
+_GAP = {"gap_id", "evidence", "attempts", "next_attempt_at", "detected_at", "resolved_at", "resolution"}
+_NAMES = ("symbols", "wanted", "bars", "features", "session_status", "gaps")
 
 
 def tables(conn: Connection) -> Tables:
@@ -34,6 +36,11 @@ def differences(left: Tables, right: Tables, most: int = 10) -> list[str]:
     return found
 
 
+def counts(dumped: Tables) -> list[str]:
+    """`session_status` without the sums, which change with any bar."""
+    return [row.rsplit("\t", 3)[0] for row in dumped["session_status"]]
+
+
 def _rows(conn: Connection, name: str) -> list[str]:
     with conn.cursor() as cursor:
         cursor.execute(
@@ -41,11 +48,10 @@ def _rows(conn: Connection, name: str) -> list[str]:
             " ORDER BY ordinal_position",
             (name,),
         )
-        columns = [row[0] for row in cursor.fetchall() if row[0] not in _NOT_COMPARED]
+        columns = [row[0] for row in cursor.fetchall() if row[0] not in _NOT_COMPARED | _GAP]
         chosen = ["y.symbol", *(f"t.{column}" for column in columns if column != "symbol")]
         buffer = io.BytesIO()
-        cursor.copy_expert(
-            f"COPY (SELECT {', '.join(chosen)} FROM {name} AS t LEFT JOIN symbols AS y USING (symbol_id)) TO STDOUT",
-            buffer,
-        )
+        which = "WHERE resolved_at IS NULL" if name == "gaps" else ""
+        query = f"SELECT {', '.join(chosen)} FROM {name} AS t LEFT JOIN symbols AS y USING (symbol_id) {which}"
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT", buffer)
     return sorted(buffer.getvalue().decode().splitlines())

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import symbol_lock
 
 from .job import CHUNK_MONTHS, Job
+from .judge_all import judge_all
 from .market import Market, markets
 from .market_run import MarketRun
 from .open_sessions import begun_rows
@@ -41,6 +43,7 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
         yield from ((task, outcome) for outcome in job.finished())
         jobs.append(job)
     run = Run(warehouse, jobs, work)
+    stopped: ProviderError | None = None
     try:
         through: list[Market] = []
         # What one market does not have may be another's.
@@ -48,8 +51,13 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
             through.append(market)
             yield from MarketRun(run, market).through()
         yield from run.through()
+    except (ProviderStopped, Unreachable) as error:
+        stopped = error
     finally:
         run.release()
+    yield from judge_all(warehouse, jobs, work)
+    if stopped is not None:
+        raise stopped
 
 
 def _rederive(warehouse: Warehouse, task: Task, work: Work) -> Iterator[PartitionOutcome]:
@@ -66,5 +74,5 @@ def _rederive(warehouse: Warehouse, task: Task, work: Work) -> Iterator[Partitio
                 rederive(warehouse, subject, [d.astype(object) for d in subject.sessions.session[begun]], work)
             done = [period for period in waiting if period.last < after]
             waiting = waiting[len(done) :]
-            yield from outcomes(warehouse, subject, done, [], note_served(warehouse, subject))
+            yield from outcomes(warehouse, subject, done, note_served(warehouse, subject), {}, {})
             day = after

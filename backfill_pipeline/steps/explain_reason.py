@@ -87,15 +87,13 @@ class _Words:
             return Reason("not due", f"its session is settled at {self._time(e.due)}", "it happens by itself")
         if self.asked.timeframe != e.base and e.parts.stored:
             return self._unbuilt()
-        if e.gaps:
-            return self._gap()
         status = e.statuses.get(self.place.last)
         if status is None:
             return Reason("missing", "nobody has been asked for it yet", self._run())
         if not e.answers.count and not status.complete:
             why = f"{status.provider} was asked for the session, and no answer speaks of this"
             return Reason("missing", why, self._run())
-        return None
+        return self._gap() if e.gaps else None
 
     def _unbuilt(self) -> Reason:
         e = self.evidence

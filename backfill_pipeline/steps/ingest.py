@@ -5,34 +5,40 @@ The caller holds the symbol's lock and commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from backfill_pipeline.domain.absence import inside
 from backfill_pipeline.domain.bars import Micros, concatenate
-from backfill_pipeline.domain.completeness import SessionStatus, is_final, is_listed, judge, open_minutes
-from backfill_pipeline.domain.sessions import REGULAR, Sessions
-from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.completeness import (
+    SessionStatus,
+    is_final,
+    is_listed,
+    judge,
+    open_minutes,
+    with_sums,
+)
+from backfill_pipeline.domain.sessions import REGULAR
 from backfill_pipeline.domain.windows import MINUTE, Window, intersect, subtract, to_datetime, to_micros, union
 from backfill_pipeline.storage.bars import StoredBars, read_bars, write_bars
 from backfill_pipeline.storage.coverage import Covered, answered_windows, record_coverage
 from backfill_pipeline.storage.quarantine import quarantine
 from backfill_pipeline.storage.rows import Changes, Key
 
+from .evidence import counted
 from .fetching import Fetched
+from .verdicts import judge_absence, next_attempts, still_open
 from .warehouse import Subject, Warehouse
-
-Rows = npt.NDArray[np.int64]
 
 # Sessions from .. to (places in the calendar, both included), and a line about them for people.
 Note = tuple[int, int, str]
 
-# How long a session with missing bars is believed to stay so.
+# How long a session with refused rows is believed to stay so.
 _RETRY_AFTER = timedelta(days=1)
 
 
@@ -56,18 +62,21 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
     quarantine(conn, symbol_id, base, provider, fetched.validated.refused, fetched.fetched_at)
     vouched = union([*fetched.answered, *answered_windows(conn, symbol_id, base, fetched.window)])
     stored = _merged(warehouse, subject, fetched, vouched)
-    counted = inside(stored.bars.ts, vouched)
-    regular = counted & (stored.segment == REGULAR)
+    heard = counted(stored, vouched)
     due_at = subject.route.due_at()
     statuses = judge(
         sessions,
         fetched.rows,
         base,
-        _rows_of(stored.bars.ts, base, sessions)[regular],
+        subject.rows_of(heard.bars.ts)[heard.segment == REGULAR],
         listed=is_listed(sessions, subject.instrument),
         due_at=due_at,
         now=fetched.fetched_at,
         provider=provider,
+    )
+    statuses = with_sums(statuses, fetched.rows, stored.bars, subject.rows_of(stored.bars.ts))
+    statuses = judge_absence(
+        warehouse, subject, fetched.rows, statuses, heard, fetched.answered, fetched.fetched_at, asked=True
     )
     changes = Changes()
     covered: list[Covered] = []
@@ -80,7 +89,8 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         changes += written
         return len(chosen.bars), written.written
 
-    for window, settled, until in _classes(subject, fetched, statuses, due_at):
+    again = next_attempts(warehouse, subject, fetched.rows)
+    for window, settled, until in _classes(subject, fetched, statuses, due_at, again):
         answered = intersect(fetched.answered, [window])
         covered += [Covered(stretch, *write(stretch), settled, until) for stretch in answered]
     for silent in subtract([fetched.window], fetched.answered):
@@ -88,7 +98,9 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
             write(silent)  # provisional bars
     record_coverage(conn, symbol_id, base, provider, covered, fetched.fetched_at)
     known = subtract(vouched, _holes(fetched))
-    open_ts = open_minutes(sessions, fetched.rows, statuses, known, stored.bars.ts[counted])
+    open_ts = open_minutes(sessions, fetched.rows, statuses, known, heard.bars.ts)
+    if base == "1m":
+        open_ts = still_open(warehouse, subject, fetched.rows, statuses, open_ts)
     return Ingested(fetched, changes, tuple(statuses), stored, open_ts)
 
 
@@ -99,7 +111,7 @@ def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: S
     sessions, base = subject.sessions, subject.chain.base
     new = fetched.validated.bars
     answered = inside(new.ts, fetched.answered)
-    new = new.with_final(is_final(sessions, fetched.fetched_at)[_rows_of(new.ts, base, sessions)] & answered)
+    new = new.with_final(is_final(sessions, fetched.fetched_at)[subject.rows_of(new.ts)] & answered)
     new = new.take(answered | ~inside(new.ts, vouched))
     key = partial(Key, subject.instrument.symbol_id, base)
     silent = subtract([fetched.window], fetched.answered)
@@ -111,21 +123,7 @@ def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: S
         segment = np.full(len(bars), REGULAR, dtype=np.int8)
     else:
         segment = sessions.parts.segment[sessions.parts.locate(bars.ts)]
-    return StoredBars(bars, sessions.session[_rows_of(bars.ts, base, sessions)], segment)
-
-
-def _rows_of(ts: Micros, base: Base, sessions: Sessions) -> Rows:
-    """The session row of each base bar."""
-    return sessions.parts.row[sessions.parts.locate(ts)] if base == "1m" else sessions.row_of(ts)
-
-
-def inside(ts: Micros, windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
-    """Which of `ts` (ascending) lie in any of the windows."""
-    mask = np.zeros(len(ts), dtype=bool)
-    for window in windows:
-        low, high = np.searchsorted(ts, [window.start, window.end])
-        mask[low:high] = True
-    return mask
+    return StoredBars(bars, sessions.session[subject.rows_of(bars.ts)], segment)
 
 
 def _holes(fetched: Fetched) -> list[Window]:
@@ -135,9 +133,15 @@ def _holes(fetched: Fetched) -> list[Window]:
 
 
 def _classes(
-    subject: Subject, fetched: Fetched, statuses: Sequence[SessionStatus], due_at: Micros
+    subject: Subject,
+    fetched: Fetched,
+    statuses: Sequence[SessionStatus],
+    due_at: Micros,
+    again: Mapping[int, datetime],
 ) -> list[tuple[Window, bool, datetime | None]]:
-    """The answer's window cut into runs of sessions whose answer stays valid equally long: (window, settled, until)."""
+    """The answer's window cut into runs of sessions whose answer stays valid equally long: (window, settled, until).
+    `again`: when a session with gaps is to be asked for next.
+    """
     sessions, now = subject.sessions, fetched.fetched_at
     final = is_final(sessions, now)
     night = datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
@@ -147,7 +151,7 @@ def _classes(
         if due_at[row] > to_micros(now):
             validity.append((False, to_datetime(int(due_at[row]))))
         elif status.missing or row in holed:
-            validity.append((True, now + _RETRY_AFTER))
+            validity.append((True, again.get(row, now + _RETRY_AFTER)))
         else:
             validity.append((True, None if final[row] else night))
     firsts = [i for i in range(len(validity)) if i == 0 or validity[i] != validity[i - 1]]

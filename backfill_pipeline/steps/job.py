@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
+from backfill_pipeline.domain.grain import day_after_chunk, stretches
 from backfill_pipeline.domain.names import Piece, is_doubtful
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
 from backfill_pipeline.domain.sessions import FIRST_DAY
@@ -24,9 +24,11 @@ from backfill_pipeline.storage.symbols import get_instruments
 from .fetching import Answers, Unit, consecutive
 from .identity import look_up
 from .ingest import Note
+from .look_again import in_doubt
 from .open_sessions import begun_rows, open_rows
 from .outcomes import PartitionOutcome, outcomes
 from .task import Task, note_served
+from .waiting import Notes, Waiting
 from .warehouse import Warehouse
 from .window import Work, settle
 
@@ -36,9 +38,6 @@ from .window import Work, settle
 CHUNK_MONTHS: dict[Base, int] = {"1m": 6, "1d": 1200}
 # Bars that a window spans at least, where a request brings fewer.
 LEAST_ROWS = 50_000
-
-# Partitions further apart, in days, are read back separately.
-_NEAR = 14
 
 _NONE: Rows = np.zeros(0, dtype=np.int64)
 
@@ -53,22 +52,27 @@ class Job:
         self.subject = warehouse.subject(task.instrument, task.chain)
         self.needed = self.around = self.left = _NONE
         self.chosen = _NONE
-        self._waiting = sorted(task.periods)
+        self._waiting = Waiting(task.periods)
         self._asked = self._none()
         self._flying = self._none()
         self._refused: dict[str, npt.NDArray[np.bool_]] = {}
         self._stopped: set[str] = set()
         self._seen: float | None = None
-        self._notes: list[Note] = []
-        self._findings: list[Note] = []
+        self._notes = Notes()
+        self._findings = Notes()
         self._pieces: dict[str, list[Piece]] = {}
+        self._is_judged = False
+
+    def begun(self) -> Rows:
+        """Its wanted sessions that have begun."""
+        with self._warehouse.conn:
+            return self._begun()
 
     def settle(self, work: Work) -> None:
         """What needs no answer. Under the symbol's lock."""
         subject = self.subject
-        with self._warehouse.conn:
-            begun = self._begun()
-        settle(self._warehouse, subject, [day.astype(object) for day in subject.sessions.session[begun]], work)
+        begun = subject.sessions.session[self.begun()]
+        settle(self._warehouse, subject, [day.astype(object) for day in begun], work)
 
     def refresh(self) -> None:
         """Look again at what is open: others may have been at work. `needed`: the task's own sessions; `around`: with
@@ -254,50 +258,27 @@ class Job:
         self._refused.setdefault(provider.name, self._none())[rows] = True
         self._notes += [(int(row), int(row), str(failure)) for row in rows]
 
+    def judged(self) -> None:
+        """What is in doubt has been judged by all that the run brought."""
+        self._is_judged = True
+
     def finished(self) -> Iterator[PartitionOutcome]:
         """The outcomes of partitions that wait for nothing any more, each once. Those with a due session that is `left`
-        are not told: the error that ends the run speaks for them.
+        are not told: the error that ends the run speaks for them. Those in doubt wait until they are `judged`.
         """
         is_open = self._flying.copy()
         is_open[self.needed] = True
+        waiting = self._waiting.periods
+        if waiting and not self._is_judged:
+            with self._warehouse.conn:
+                is_open[in_doubt(self._warehouse, self.subject, waiting[0].first, waiting[-1].last)] = True
         if len(self.left):
             is_open[self.left] = self.subject.route.due_at()[self.left] <= to_micros(self._warehouse.now())
-        done = self._runs(np.concatenate([[0], np.cumsum(is_open)]))
+        done = self._waiting.take(self.subject.sessions, is_open)
         if not done:
             return
-        told = {period for run in done for period in run}
-        self._waiting = [period for period in self._waiting if period not in told]
         self.subject = self._warehouse.subject(self.task.instrument, self.task.chain)
         served = note_served(self._warehouse, self.subject)  # an answer may have told where the plan ends
         for group in done:
-            notes = self._lines(self._notes, group[0].first, group[-1].last)
-            findings = {p: "; ".join(self._lines(self._findings, p.first, p.last)) for p in group}
-            every = [*notes, *self._lines(self._findings, group[0].first, group[-1].last)]
-            yield from outcomes(self._warehouse, self.subject, group, every, served, findings)
-
-    def _runs(self, before: Rows) -> list[list[Period]]:
-        """Partitions that wait for nothing, in runs that follow one another but for what was told already: each run is
-        read back at once. Weekends and holidays are told with a neighbour. `before`: open sessions before each session.
-        """
-        sessions = self.subject.sessions
-        runs: list[list[Period]] = []
-        trading, ended = False, True
-        for period in self._waiting:
-            rows = sessions.rows_between(period.first, period.last)
-            if before[rows.stop] != before[rows.start]:
-                if runs and not ended and not trading:
-                    runs.pop()
-                ended = True
-                continue
-            if ended or (period.first - runs[-1][-1].last).days > _NEAR:
-                runs.append([])
-                trading = ended = False
-            runs[-1].append(period)
-            trading |= rows.stop > rows.start
-        alone = bool(runs) and not trading and not ended and len(runs[-1]) < len(self._waiting)
-        return runs[:-1] if alone else runs
-
-    def _lines(self, notes: Sequence[Note], first: date, last: date) -> list[str]:
-        """Those on any session of [first, last], each once."""
-        rows = self.subject.sessions.rows_between(first, last)
-        return list(dict.fromkeys(line for low, high, line in notes if low < rows.stop and high >= rows.start))
+            notes, findings = self._notes.of(self.subject, group), self._findings.of(self.subject, group)
+            yield from outcomes(self._warehouse, self.subject, group, served, notes, findings)

@@ -11,11 +11,9 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from backfill_pipeline.domain.bars import Micros
 from backfill_pipeline.domain.completeness import SessionStatus
 from backfill_pipeline.domain.habits import NEAREST
-from backfill_pipeline.domain.sessions import REGULAR, Sessions
-from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.sessions import REGULAR
 from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.storage.bars import StoredBars, read_bars
 from backfill_pipeline.storage.coverage import answered_windows
@@ -54,9 +52,9 @@ def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]
     for run in consecutive(known):
         old = [before[label] for label in sessions.session[run].astype(object)]
         window = Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]]))
-        stored = counted(_stored(warehouse, subject, window), answered_windows(conn, symbol_id, base, window))
-        bare = _bare(_rows_of(stored.bars.ts[stored.segment == REGULAR], base, sessions), run, old)
-        new = judge_absence(warehouse, subject, run, bare, stored, (), warehouse.now(), asked=False)
+        heard = counted(_stored(warehouse, subject, window), answered_windows(conn, symbol_id, base, window))
+        bare = _bare(subject.rows_of(heard.bars.ts[heard.segment == REGULAR]), run, old)
+        new = judge_absence(warehouse, subject, run, bare, heard, (), warehouse.now(), asked=False)
         changed += [now for then, now in zip(old, new, strict=True) if now != then]
     write_status(conn, symbol_id, base, changed, warehouse.now())
     return [status.session for status in changed]
@@ -64,15 +62,20 @@ def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]
 
 def doubtful_around(warehouse: Warehouse, subject: Subject, rows: Rows) -> Rows:
     """Sessions whose verdicts may be others now that `rows` (ascending) are stored: judged ones among them, and the 20
-    before and after, whose habits these have become. Look at them again when a run has all it came for.
+    before and after, whose habits these have become. In the open transaction.
     """
     sessions = subject.sessions
     if not len(rows):
         return rows
     ends = np.clip([rows[0] - NEAREST, rows[-1] + NEAREST], 0, len(sessions) - 1)
     first, last = sessions.session[ends].astype(object).tolist()
+    return in_doubt(warehouse, subject, first, last)
+
+
+def in_doubt(warehouse: Warehouse, subject: Subject, first: date, last: date) -> Rows:
+    """The judged sessions of [first, last] that lack bars or whose silence was explained, in the open transaction."""
     days = explained_or_lacking(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, first, last)
-    return np.searchsorted(sessions.session, np.array(days, dtype="datetime64[D]")).astype(np.int64)
+    return np.searchsorted(subject.sessions.session, np.array(days, dtype="datetime64[D]")).astype(np.int64)
 
 
 def _stored(warehouse: Warehouse, subject: Subject, window: Window) -> StoredBars:
@@ -82,11 +85,7 @@ def _stored(warehouse: Warehouse, subject: Subject, window: Window) -> StoredBar
         segment = np.full(len(bars), REGULAR, dtype=np.int8)
     else:
         segment = sessions.parts.segment[sessions.parts.locate(bars.ts)]
-    return StoredBars(bars, sessions.session[_rows_of(bars.ts, base, sessions)], segment)
-
-
-def _rows_of(ts: Micros, base: Base, sessions: Sessions) -> Rows:
-    return sessions.parts.row[sessions.parts.locate(ts)] if base == "1m" else sessions.row_of(ts)
+    return StoredBars(bars, sessions.session[subject.rows_of(bars.ts)], segment)
 
 
 def _bare(present: Rows, rows: Rows, statuses: list[SessionStatus]) -> list[SessionStatus]:

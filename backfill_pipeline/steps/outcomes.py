@@ -76,12 +76,12 @@ def outcomes(
     warehouse: Warehouse,
     subject: Subject,
     periods: Sequence[Period],
-    notes: Sequence[str],
     served: str,
-    findings: Mapping[Period, str] | None = None,
+    notes: Mapping[Period, Sequence[str]],
+    findings: Mapping[Period, Sequence[str]],
 ) -> Iterator[PartitionOutcome]:
-    """The outcome of finished periods (ascending), from the tables. `notes`: what the provider
-    said of them; `served`: what it can serve at all; `findings`: what was found when they were stored.
+    """The outcome of finished periods (ascending), from the tables. `served`: what can be served at all; `notes`: what
+    providers said of them; `findings`: what was found when they were stored.
     """
     if not periods:
         return
@@ -91,9 +91,10 @@ def outcomes(
     closed = closed_days(subject, periods)
     for period in periods:
         state = _state(subject, view, period)
-        message = closed.get(period, "") or (findings or {}).get(period, "")
+        found = findings.get(period, ())
+        message = closed.get(period, "") or "; ".join(found)
         if state == "incomplete":
-            message = _why(subject, period, view, notes)
+            message = _why(subject, period, view, [*notes.get(period, ()), *found])
         elif state == "in progress":
             message = f"{_name(subject, period)}: still in progress; it is settled when its sessions are due"
         elif state == "not served":

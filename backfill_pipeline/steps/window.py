@@ -5,13 +5,16 @@ The caller holds the symbol's lock; each function is one transaction.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
 
+from backfill_pipeline.domain.absence import inside
 from backfill_pipeline.domain.completeness import SessionStatus, open_minutes
+from backfill_pipeline.domain.planning import Rows
 from backfill_pipeline.domain.timeframe import Timeframe
 from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.storage.bars import read_bars
@@ -22,17 +25,20 @@ from backfill_pipeline.storage.status import read_status, write_status
 from .basis_check import adjusted
 from .derive import by_provider, derive_features, derive_intraday, derive_weeks, with_whole
 from .disagreement import disagreement_notes
-from .fetching import Fetched
+from .fetching import Fetched, consecutive
 from .guard import ingest_guarded
-from .ingest import Note, explain_unlisted, inside
+from .ingest import Note, explain_unlisted
+from .look_again import look_again
 from .split_features import refresh_stale
+from .verdicts import still_open
 from .warehouse import Subject, Warehouse
 
 
 @dataclass
 class Work:
     """What a run has done so far. `asked`: requests' windows; `received`, `written`, `removed`: rows of bars. `to_ask`:
-    requests that are left, about; `to_wait`: seconds until the last of them could be sent.
+    requests that are left, about; `to_wait`: seconds until the last of them could be sent. `received_of`, `written_of`:
+    the same rows by symbol and timeframe.
     """
 
     asked: int = 0
@@ -42,6 +48,8 @@ class Work:
     written: int = 0
     removed: int = 0
     features: int = 0
+    received_of: Counter[tuple[str, Timeframe]] = field(default_factory=Counter)
+    written_of: Counter[tuple[str, Timeframe]] = field(default_factory=Counter)
 
     @property
     def to_go(self) -> str:
@@ -53,7 +61,9 @@ class Work:
 def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched], work: Work) -> list[Note]:
     """Store answers and everything that follows from them. Returns what people should know of it; it is logged, too."""
     days = [subject.sessions.session[row].astype(object) for answer in answers for row in answer.rows.tolist()]
-    work.received += sum(answer.received for answer in answers)
+    received = sum(answer.received for answer in answers)
+    work.received += received
+    work.received_of[subject.instrument.symbol, subject.chain.base] += received
     with warehouse.conn:
         notes = adjusted(warehouse, subject, answers)
         if not notes:
@@ -82,8 +92,23 @@ def rederive(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work
         unlisted = explain_unlisted(warehouse, subject, begun)
         write_status(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, unlisted, warehouse.now())
         changes = _rederive(warehouse, subject, begun)
+        for timeframe, reached in _everything(subject, begun).items():  # features of bars that are as they were, too
+            changes[timeframe] = changes.get(timeframe, Changes()) + reached
         _weeks(warehouse, subject, begun, changes)
         _follow(warehouse, subject, changes, work)
+
+
+def judge_again(warehouse: Warehouse, subject: Subject, rows: Rows, work: Work) -> list[date]:
+    """Count and judge the stored sessions `rows` (ascending) anew, and derive again what follows from those that
+    changed, which are returned.
+    """
+    with warehouse.conn:
+        changed = look_again(warehouse, subject, rows)
+        if changed:
+            changes = _rederive(warehouse, subject, changed)
+            _weeks(warehouse, subject, changed, changes)
+            _follow(warehouse, subject, changes, work)
+    return changed
 
 
 def _weeks(warehouse: Warehouse, subject: Subject, days: Sequence[date], changes: dict[Timeframe, Changes]) -> None:
@@ -120,38 +145,42 @@ def _ingest(
 
 
 def _rederive(warehouse: Warehouse, subject: Subject, days: Sequence[date]) -> dict[Timeframe, Changes]:
-    """Coarser bars anew from the stored base bars of the sessions `days`, and every timeframe's features with them;
-    nothing is asked.
-    """
+    """Coarser bars anew from the stored minutes of the sessions `days` (ascending), with their counts of whole ones."""
     conn, symbol_id, sessions = warehouse.conn, subject.instrument.symbol_id, subject.sessions
-    statuses = read_status(conn, symbol_id, subject.chain.base, days[0], days[-1]) if days else {}
-    known = [day for day in days if day in statuses]
-    if not known:
+    if subject.chain.base == "1d" or not days:
         return {}
-    monday = known[0] - timedelta(days=known[0].weekday())
-    span = sessions.days_window(known[0] if subject.chain.base == "1m" else monday, known[-1])
-    whole_span = Changes(first=span.start, last=span.end - 1)
-    changes: dict[Timeframe, Changes] = dict.fromkeys(subject.chain.timeframes, whole_span)
-    if subject.chain.base == "1d":
-        return changes
-    vouched = answered_windows(conn, symbol_id, "1m", span)
+    statuses = read_status(conn, symbol_id, "1m", days[0], days[-1])
+    known = [day for day in days if day in statuses]
+    changes: dict[Timeframe, Changes] = {}
     providers = {day: statuses[day].provider for day in known}
     for group, provider in by_provider(known, providers, subject.route.providers[0].name):
         rows = np.searchsorted(sessions.session, np.array(group, dtype="datetime64[D]")).astype(np.int64)
-        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+        for run in consecutive(rows):
             window = Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]]))
+            vouched = answered_windows(conn, symbol_id, "1m", window)
             bars = read_bars(conn, Key(symbol_id, "1m", window))
             of_run = [statuses[sessions.session[row].astype(object)] for row in run.tolist()]
             open_ts = open_minutes(sessions, run, of_run, vouched, bars.ts[inside(bars.ts, vouched)])
+            open_ts = still_open(warehouse, subject, run, of_run, open_ts)
             derived = derive_intraday(warehouse, subject, run, bars, open_ts, warehouse.now(), provider)
             _add(changes, derived.changes)
             write_status(conn, symbol_id, "1m", with_whole(of_run, derived.whole), warehouse.now())
     return changes
 
 
+def _everything(subject: Subject, days: Sequence[date]) -> dict[Timeframe, Changes]:
+    """As if all bars of the weeks that hold `days` (ascending) had changed."""
+    if not days:
+        return {}
+    first = days[0] if subject.chain.base == "1m" else days[0] - timedelta(days=days[0].weekday())
+    span = subject.sessions.days_window(first, days[-1])
+    return dict.fromkeys(subject.chain.timeframes, Changes(first=span.start, last=span.end - 1))
+
+
 def _follow(warehouse: Warehouse, subject: Subject, changes: dict[Timeframe, Changes], work: Work) -> None:
     for timeframe, change in changes.items():
         work.written += change.written
+        work.written_of[subject.instrument.symbol, timeframe] += change.written
         work.removed += change.withdrawn
         if change.first is not None and change.last is not None:
             reached = Window(change.first, change.last + 1)

@@ -75,6 +75,59 @@ def open_gaps(conn: Connection, symbol_id: int, timeframe: Base, window: Window)
         return [_stored(row) for row in cursor.fetchall()]
 
 
+def list_gaps(
+    conn: Connection, symbols: Sequence[str] | None, timeframe: Base | None, *, past: bool = False
+) -> list[StoredGap]:
+    """Of `symbols`, or of all that are followed (None), by symbol, timeframe and time. `past`: closed ones, too."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            f"{_SELECT} WHERE (y.symbol = ANY(%(symbols)s) OR %(symbols)s IS NULL AND y.active)"
+            " AND (%(past)s OR g.resolved_at IS NULL) AND g.timeframe = coalesce(%(timeframe)s::timeframe, g.timeframe)"
+            " ORDER BY y.symbol, g.timeframe, g.time_window, g.gap_id",
+            {"symbols": None if symbols is None else list(symbols), "past": past, "timeframe": timeframe},
+        )
+        return [_stored(row) for row in cursor.fetchall()]
+
+
+def never_asked(conn: Connection, symbols: Sequence[str] | None, timeframe: Base | None) -> int:
+    """Wanted sessions, due by now, about which nobody has been asked since: they are missing, and no gaps yet."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM wanted_sessions AS w JOIN symbols AS y USING (symbol_id)"
+            " LEFT JOIN session_status AS t ON t.symbol_id = w.symbol_id AND t.timeframe = w.base"
+            " AND t.session = w.session WHERE (y.symbol = ANY(%(symbols)s) OR %(symbols)s IS NULL AND y.active)"
+            " AND w.base = coalesce(%(timeframe)s::timeframe, w.base) AND w.missing > coalesce(t.missing, 0)",
+            {"symbols": None if symbols is None else list(symbols), "timeframe": timeframe},
+        )
+        return int(cursor.fetchall()[0][0])
+
+
+def acceptable(conn: Connection, gap_ids: Sequence[int]) -> list[StoredGap]:
+    """The gaps of these ids, all open, by symbol and time. Raises GapError for the first that is not."""
+    with conn.cursor() as cursor:
+        cursor.execute(f"{_SELECT} WHERE g.gap_id = ANY(%s) ORDER BY y.symbol, g.time_window", (list(gap_ids),))
+        found = [_stored(row) for row in cursor.fetchall()]
+    known = {gap.gap_id: gap for gap in found}
+    for gap_id in gap_ids:
+        _check_open(gap_id, known.get(gap_id))
+    return found
+
+
+def symbols_lacking(conn: Connection, calendar: str, window: Window) -> dict[str, list[int]]:
+    """By followed symbol of the calendar, where its gaps of minutes in `window` that are not known as outages start."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT y.symbol, lower(g.time_window) FROM gaps AS g JOIN symbols AS y USING (symbol_id)"
+            " WHERE g.resolved_at IS NULL AND g.timeframe = '1m' AND g.verdict = 'missing' AND g.time_window && %s"
+            " AND y.calendar = %s AND y.active ORDER BY 1, 2",
+            (as_range(window), calendar),
+        )
+        found: dict[str, list[int]] = {}
+        for symbol, start in cursor.fetchall():
+            found.setdefault(symbol, []).append(to_micros(start))
+        return found
+
+
 def explained_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> dict[str, list[Window]]:
     """Past gaps whose bars count as explained, by resolution: ACCEPTED by a person, AGREED by two answers."""
     with conn.cursor() as cursor:
@@ -160,16 +213,18 @@ def accept(conn: Connection, gap_id: int, because: str, now: datetime) -> Stored
     with conn.cursor() as cursor:
         cursor.execute(f"{_SELECT} WHERE g.gap_id = %s FOR UPDATE OF g", (gap_id,))
         row = cursor.fetchone()
-        if row is None:
-            raise GapError(f"gap {gap_id} is not known; open gaps: backfill gaps")
-        gap = _stored(row)
-        if gap.resolved_at is not None:
-            raise GapError(
-                f"gap {gap_id} was closed on {gap.resolved_at:%Y-%m-%d} ({gap.resolution}); nothing to accept"
-            )
+        gap = _check_open(gap_id, None if row is None else _stored(row))
         cursor.execute(
             "UPDATE gaps SET resolved_at = %s, resolution = 'accepted', evidence = evidence || %s::jsonb"
             " WHERE gap_id = %s",
             (now, json.dumps({"because": because}), gap_id),
         )
+    return gap
+
+
+def _check_open(gap_id: int, gap: StoredGap | None) -> StoredGap:
+    if gap is None:
+        raise GapError(f"gap {gap_id} is not known; open gaps: backfill gaps")
+    if gap.resolved_at is not None:
+        raise GapError(f"gap {gap_id} was closed on {gap.resolved_at:%Y-%m-%d} ({gap.resolution}); nothing to accept")
     return gap

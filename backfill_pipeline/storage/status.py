@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 from psycopg2.extras import execute_values
 
-from backfill_pipeline.domain.completeness import SessionStatus
+from backfill_pipeline.domain.completeness import SessionStatus, Sums
 from backfill_pipeline.domain.timeframe import Base
 
 
@@ -30,6 +31,7 @@ def write_status(
             json.dumps(s.derived),
             s.provider,
             s.due_at,
+            *(astuple(s.sums) if s.sums is not None else (None, None, None)),
             checked_at,
         )
         for s in statuses
@@ -38,13 +40,15 @@ def write_status(
         execute_values(
             cursor,
             "INSERT INTO session_status AS t (symbol_id, timeframe, session, expected, stored, explained, missing,"
-            " derived, provider, due_at, checked_at) VALUES %s ON CONFLICT (symbol_id, timeframe, session)"
-            " DO UPDATE SET expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
+            " derived, provider, due_at, bars, price_sum, volume_sum, checked_at) VALUES %s"
+            " ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
             " missing = excluded.missing, derived = excluded.derived, provider = excluded.provider,"
-            " due_at = excluded.due_at, checked_at = excluded.checked_at"
-            " WHERE (t.expected, t.stored, t.explained, t.missing, t.derived, t.provider, t.due_at)"
-            " IS DISTINCT FROM (excluded.expected, excluded.stored, excluded.explained, excluded.missing,"
-            " excluded.derived, excluded.provider, excluded.due_at)",
+            " due_at = excluded.due_at, bars = excluded.bars, price_sum = excluded.price_sum,"
+            " volume_sum = excluded.volume_sum, checked_at = excluded.checked_at"
+            " WHERE (t.expected, t.stored, t.explained, t.missing, t.derived, t.provider, t.due_at, t.bars,"
+            " t.price_sum, t.volume_sum) IS DISTINCT FROM (excluded.expected, excluded.stored, excluded.explained,"
+            " excluded.missing, excluded.derived, excluded.provider, excluded.due_at, excluded.bars,"
+            " excluded.price_sum, excluded.volume_sum)",
             rows,
             page_size=1000,
         )
@@ -56,11 +60,19 @@ def read_status(
     """What is known of the sessions of [first, last], both included."""
     with conn.cursor() as cursor:
         cursor.execute(
-            "SELECT session, expected, stored, explained, missing, derived, provider, due_at FROM session_status"
+            "SELECT session, expected, stored, explained, missing, derived, provider, due_at, bars,"
+            " price_sum, volume_sum FROM session_status"
             " WHERE symbol_id = %s AND timeframe = %s AND session BETWEEN %s AND %s ORDER BY session",
             (symbol_id, timeframe, first, last),
         )
-        return {row[0]: SessionStatus(*row) for row in cursor.fetchall()}
+        rows = cursor.fetchall()
+    return {row[0]: _status(*row) for row in rows}
+
+
+def _status(*row: Any) -> SessionStatus:
+    *counts, bars, prices, volume = row
+    status = SessionStatus(*counts)
+    return status if bars is None else replace(status, sums=Sums(bars, prices, volume))
 
 
 def lacking_nothing(conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date) -> list[date]:
