@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from backfill_pipeline.domain.adjust import Split
-    from backfill_pipeline.reading import IncompleteError, IncompleteWarning, read_bars, read_features
+    from backfill_pipeline.reading import read_bars, read_features
+    from backfill_pipeline.reading_completeness import IncompleteError, IncompleteWarning
 
 __all__ = ["IncompleteError", "IncompleteWarning", "Split", "read_bars", "read_features"]
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.database_urls import canonical_url
-from backfill_pipeline.domain.completeness import is_listed
 from backfill_pipeline.domain.grid import true_ends
 from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.overrides import without
 from backfill_pipeline.domain.sessions import SEGMENTS, Segment, Sessions, horizon, load_sessions
-from backfill_pipeline.domain.timeframe import Timeframe, chain_of
-from backfill_pipeline.domain.windows import Window, to_micros
+from backfill_pipeline.domain.timeframe import Timeframe
+from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.reading_adjustment import adjustment
 from backfill_pipeline.reading_arguments import (
     Adjust,
@@ -36,24 +36,23 @@ from backfill_pipeline.reading_arguments import (
     check_names,
     check_range,
 )
+from backfill_pipeline.reading_completeness import (
+    IncompleteError,
+    IncompleteWarning,
+    Lacking,
+    describe,
+    find_incomplete,
+)
 from backfill_pipeline.settings import load_settings
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.frames import Columns, bar_columns, feature_columns
-from backfill_pipeline.storage.status import read_status
+from backfill_pipeline.storage.overrides import closed_days
 from backfill_pipeline.storage.symbols import get_instruments
 
 if TYPE_CHECKING:
     import pandas as pd
     from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
-
-
-class IncompleteWarning(UserWarning):
-    """Part of what was read is missing; the text names the sessions and the command that repairs them."""
-
-
-class IncompleteError(LookupError):
-    """The same, asked for as an error."""
 
 
 def read_bars(
@@ -80,7 +79,8 @@ def read_bars(
     them). `adjust="all"`: prices and vwap by the stored dividends, too, each 1 - cash / the close before its ex-date;
     volume is not. `tz`: zone of `ts`. `label="end"`: `ts` is when the bar was over, never later than its segment's
     end; a day ends at its close, a week at its last session's.
-    `on_incomplete`: what to do when sessions in range are not known to be complete, or dividends had to be left out.
+    `on_incomplete`: what to do when sessions in range that are due are not known to be complete, or dividends had to be
+    left out; the warning or error has `windows`: a list of (symbol, first session, last session, missing base bars).
     `url`: another database than the settings'.
 
     Columns: symbol (category), ts (datetime64[us, tz]), session (datetime64[s]), open, high, low, close, volume, vwap
@@ -96,8 +96,7 @@ def read_bars(
     basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
-        for instrument, sessions in subjects:
-            _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
+        _guard(conn, subjects, frame, wanted, on_incomplete)
         stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
         columns, parts = bar_columns(conn, stretches, frame, None if segment == "all" else segment)
         _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
@@ -142,8 +141,7 @@ def read_features(
     basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
-        for instrument, sessions in subjects:
-            _guard(conn, instrument, sessions, frame, wanted, on_incomplete)
+        _guard(conn, subjects, frame, wanted, on_incomplete)
         stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
         columns, parts = feature_columns(conn, stretches, frame)
         _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
@@ -161,7 +159,9 @@ def _open(url: str | None) -> Iterator[Connection]:
 
 def _subjects(conn: Connection, names: Sequence[str]) -> list[tuple[Instrument, Sessions]]:
     last = horizon(datetime.now(UTC).date())
-    return [(i, load_sessions(i.calendar, last)) for i in get_instruments(conn, names).values()]
+    instruments = get_instruments(conn, names).values()
+    calendars = {c: without(load_sessions(c, last), closed_days(conn, c)) for c in {i.calendar for i in instruments}}
+    return [(i, calendars[i.calendar]) for i in instruments]
 
 
 def _window(wanted: Range, sessions: Sessions) -> Window:
@@ -179,38 +179,26 @@ def _rows(wanted: Range, sessions: Sessions) -> slice:
 
 def _guard(
     conn: Connection,
-    instrument: Instrument,
-    sessions: Sessions,
+    subjects: Sequence[tuple[Instrument, Sessions]],
     timeframe: Timeframe,
     wanted: Range,
     on_incomplete: OnIncomplete,
 ) -> None:
-    """Warn or raise for sessions in range that are over and not known to be complete."""
+    """Warn or raise, once for all symbols, for sessions in range that are due and not known to be complete."""
     if on_incomplete == "ignore":
         return
-    base = chain_of(timeframe).base
-    rows = _rows(wanted, sessions)
-    over = is_listed(sessions, instrument)[rows] & (sessions.post_close[rows] <= to_micros(datetime.now(UTC)))
-    days = [day.astype(object) for day in sessions.session[rows][over]]
-    if not days:
-        return
-    known = read_status(conn, instrument.symbol_id, base, days[0], days[-1])
-    open_days = [day for day in days if day not in known or not known[day].complete]
-    if not open_days:
-        return
-    first, last = open_days[0], open_days[-1]
-    _tell(
-        f"{instrument.symbol} {timeframe}: {len(open_days)} of {len(days)} sessions, {first} to {last}, are incomplete;"
-        f" repair: backfill run --symbols {instrument.symbol} --timeframes {base} --start {first} --end {last}",
-        on_incomplete,
-    )
+    now = datetime.now(UTC)
+    each = [find_incomplete(conn, of, s, timeframe, _rows(wanted, s), now) for of, s in subjects]
+    found = [one for one in each if one is not None]
+    if found:
+        _tell(describe(found), on_incomplete, [stretch for one in found for stretch in one.stretches])
 
 
-def _tell(text: str, on_incomplete: OnIncomplete) -> None:
+def _tell(text: str, on_incomplete: OnIncomplete, windows: Sequence[Lacking] = ()) -> None:
     if on_incomplete == "raise":
-        raise IncompleteError(text)
+        raise IncompleteError(text, windows)
     if on_incomplete == "warn":
-        warnings.warn(text, IncompleteWarning, stacklevel=4)  # the line that called read_bars
+        warnings.warn(IncompleteWarning(text, windows), stacklevel=4)  # the line that called read_bars
 
 
 def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt.NDArray[np.int8]:

@@ -66,7 +66,8 @@ def _web_address(text: str) -> str:
 
 
 def _secret_web_address(secret: SecretStr) -> SecretStr:
-    return SecretStr(_web_address(secret.get_secret_value()))
+    _web_address(secret.get_secret_value())
+    return secret  # with the slash at its end: the whole of it is asked for, and nothing is put behind it
 
 
 def _providers(text: str) -> str:
@@ -164,6 +165,14 @@ class Settings(BaseSettings):
     )
     files: Annotated[Path, AfterValidator(_home)] | None = Field(
         default=None, validation_alias="BACKFILL_FILES", description="a folder"
+    )
+
+    min_free_gb: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias="BACKFILL_MIN_FREE_GB",
+        description="a number of gigabytes; 0 for no floor",
     )
 
     webhook_url: SecretWebAddress | None = Field(default=None, validation_alias="BACKFILL_WEBHOOK_URL")

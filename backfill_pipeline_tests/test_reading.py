@@ -218,7 +218,7 @@ def test_a_session_that_is_not_read_is_not_warned_of(desk: Site) -> None:
 
 
 REPAIR = (
-    "AAPL 5m: 1 of 2 sessions, 2026-08-06 to 2026-08-06, are incomplete;"
+    "AAPL 5m: 1 of 2 sessions incomplete: 2026-08-06 (349 bars of 1m, missing);"
     " repair: backfill run --symbols AAPL --timeframes 1m --start 2026-08-06 --end 2026-08-06"
 )
 
@@ -240,7 +240,7 @@ def test_what_is_incomplete_warns_raises_or_is_ignored_as_asked(desk: Site, read
 
 
 def test_what_was_never_asked_for_is_incomplete_too(desk: Site) -> None:
-    with pytest.raises(IncompleteError, match=r"IBM 1h: 5 of 5 sessions, 2026-07-27 to 2026-07-31, are incomplete"):
+    with pytest.raises(IncompleteError, match="IBM 1h: 5 of 5 sessions incomplete: 2026-07-27 to 2026-07-31"):
         read_bars("IBM", "1h", "2026-07-25", "2026-08-02", on_incomplete="raise", url=desk.url)
 
 
@@ -251,7 +251,7 @@ def test_a_session_that_was_looked_at_too_early_is_incomplete(desk: Site) -> Non
     early.register("EARLY")
     load(early, ["EARLY"], "1m", "2024-12-02", "2024-12-03")
 
-    with pytest.raises(IncompleteError, match="1 of 2 sessions, 2024-12-03 to 2024-12-03"):
+    with pytest.raises(IncompleteError, match="1 of 2 sessions incomplete: 2024-12-03"):
         read_bars("EARLY", "1m", "2024-12-02", "2024-12-03", on_incomplete="raise", url=desk.url)
 
 

@@ -107,6 +107,13 @@ def test_the_repr_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.webhook_url.get_secret_value() == f"https://x/{SECRET}"
 
 
+def test_an_address_that_is_told_keeps_the_slash_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_HEARTBEAT_URL", "https://x/beat/")
+    url = load_settings().heartbeat_url
+    assert url is not None
+    assert url.get_secret_value() == "https://x/beat/"
+
+
 @pytest.mark.parametrize(
     ("value", "names"),
     [

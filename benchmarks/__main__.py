@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from . import bookkeeping, decode, features, ingest, memory, overlap, resample
+from . import bookkeeping, decode, features, ingest, look, memory, overlap, resample
 from .figures import Figure, show
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "bookkeeping": bookkeeping.run,
     "decode": decode.run,
     "overlap": overlap.run,
+    "look": look.run,
     "memory": memory.run,
 }
 

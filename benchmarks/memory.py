@@ -36,7 +36,7 @@ def run(rows: int = 5_000_000) -> list[Figure]:
     ]
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Of this program alone: what getrusage says begins with the size of the process that started it."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -63,7 +63,7 @@ def _child(rows: int) -> None:
             for _ in run_tasks(warehouse, [Task(instrument, INTRADAY, periods)], work):
                 pass
         seconds = (datetime.now(UTC) - begin).total_seconds()
-    peak = _peak_mb()
+    peak = peak_mb()
     sys.stdout.write(f"{peak} {seconds} {work.received}\n")
 
 

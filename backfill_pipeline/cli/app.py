@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import database, symbols
+from . import calendar, database, gaps, symbols
 from .budget import pause, resume
 from .coverage import coverage
 from .demo import demo
@@ -13,8 +13,11 @@ from .explain import explain
 from .matrix import matrix
 from .plan import plan
 from .rebuild import rebuild
+from .reconcile import reconcile
 from .run import run
+from .status import jobs, status
 from .ui import ui
+from .verify import verify
 
 app = typer.Typer(
     help="Complete OHLCV history of the symbols you follow, in your own PostgreSQL.\n\n"
@@ -26,14 +29,20 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(plan)
 app.command()(run)
+app.command()(status)
+app.command()(jobs)
 app.command()(matrix)
 app.command()(coverage)
 app.command()(explain)
 app.command()(rebuild)
+app.command()(verify)
+app.command()(reconcile)
 app.command()(doctor)
 app.command()(pause)
 app.command()(resume)
 app.command()(ui)
 app.command()(database.env)
 app.add_typer(symbols.app, name="symbols")
+app.add_typer(gaps.app, name="gaps")
+app.add_typer(calendar.app, name="calendar")
 app.add_typer(database.app, name="db")

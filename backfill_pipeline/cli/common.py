@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,9 @@ from rich.console import Console
 from backfill_pipeline.database_urls import sqlalchemy_url
 from backfill_pipeline.project_files import project_file
 from backfill_pipeline.settings import Settings, load_settings
-from backfill_pipeline.storage.databases import Databases, open_databases
+from backfill_pipeline.steps.grains import changed_grains
+from backfill_pipeline.storage.databases import Databases, connect, open_databases
+from backfill_pipeline.storage.stamps import read_stamp
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -71,7 +73,15 @@ def prepare_environment(settings: Settings) -> Environment:
     else:
         variables["DATABASE_URL"] = databases.market_url
     os.environ.update(variables)
+    for line in _changed_grains(settings, databases):
+        err.print(line)
     return Environment(settings, databases, variables)
+
+
+def _changed_grains(settings: Settings, databases: Databases) -> list[str]:
+    with closing(connect(databases.market_url)) as conn:
+        known = read_stamp(conn)
+    return [] if known is None else changed_grains(known, settings.intraday_grain, settings.daily_grain)
 
 
 def _dagster_home(home: Path) -> Path:

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from dotenv import dotenv_values
@@ -29,6 +29,7 @@ from backfill_pipeline.steps.diagnosis import (
     check_disks,
     from_error,
 )
+from backfill_pipeline.steps.notification_checks import check_notifications
 from backfill_pipeline.steps.provider_checks import check_files, check_providers
 from backfill_pipeline.storage.budget import OwnConnection
 from backfill_pipeline.storage.connection import DatabaseError, connect, place
@@ -55,13 +56,16 @@ _LOAD = "import dagster as dg; from backfill_pipeline.definitions import defs; d
 _LOAD_SECONDS = 60
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    json: Json = False,
+    notify: Annotated[bool, typer.Option("--notify", help="Send a test message, and a heartbeat.")] = False,
+) -> None:
     """Check settings, providers, database, disk, clock and Dagster, with at most one request to each provider.
 
     Exit code 0 if nothing is a problem; a warning is none.
     """
     found = []
-    for check in _checks():
+    for check in _checks(notify=notify):
         found.append(check)
         if not json:
             _show(check)
@@ -81,7 +85,7 @@ def _show(check: Check) -> None:
     out.print(f"{check.status:8} {check.check:10} {check.detail}{step}", style=_STYLES[check.status])
 
 
-def _checks() -> Iterator[Check]:
+def _checks(*, notify: bool) -> Iterator[Check]:
     try:
         settings = settings_of_folder()
         names = chosen_names(settings)
@@ -89,6 +93,7 @@ def _checks() -> Iterator[Check]:
         yield from_error("settings", error, "correct it in the environment or in the .env of this folder")
         return
     yield _check_settings(settings, names)
+    yield check_notifications(settings.webhook_url, settings.heartbeat_url, utc_now(), test=notify)
     try:
         environment = prepare_environment(settings)
     except (DatabaseError, MigrationError, ServerError) as error:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from backfill_pipeline.defs.resources import Pipeline
+from backfill_pipeline.steps.progress import nothing_to_do
 from backfill_pipeline.steps.register import followed_symbols
 from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, parse_request
 
+from . import detach as detaching
 from .common import (
     Environment,
     Json,
@@ -63,7 +66,11 @@ def run(
     days: Annotated[int | None, typer.Option(help="The last so many calendar days.")] = None,
     start: Annotated[str | None, typer.Option(help="First session date, as in 2024-03-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session date, included.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the job's id at once; the run goes on without this shell.")
+    ] = False,
     json: Json = False,
+    as_run: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Fetch, resample and enrich what is missing between two dates. Green partitions are left alone.
 
@@ -71,16 +78,20 @@ def run(
 
     Exit code 0 only if everything asked for and due is complete.
     """
+    environment = prepare_environment(settings_of_folder())
+    request = _Arguments(
+        symbols=None if symbols is None else split_list(symbols),
+        timeframes=None if timeframes is None else split_list(timeframes),
+        days=days,
+        start=start,
+        end=end,
+    )
+    if detach:
+        _tell_detached(detaching.detach(environment, **request), json=json)
+        return
     try:
-        report = backfill(
-            prepare_environment(settings_of_folder()),
-            symbols=None if symbols is None else split_list(symbols),
-            timeframes=None if timeframes is None else split_list(timeframes),
-            days=days,
-            start=start,
-            end=end,
-            quiet=json,
-        )
+        with detaching.detached(environment, as_run) if as_run else nullcontext():
+            report = backfill(environment, **request, quiet=json, run_id=as_run)
     except KeyboardInterrupt:  # before any partition was begun
         report = Report(error=_INTERRUPTED, interrupted=True)
     if json:
@@ -93,6 +104,22 @@ def run(
         raise typer.Exit(_EXIT_INTERRUPTED if report.interrupted else 1)
 
 
+class _Arguments(TypedDict):
+    symbols: list[str] | None
+    timeframes: list[str] | None
+    days: int | None
+    start: str | None
+    end: str | None
+
+
+def _tell_detached(started: detaching.Detached, *, json: bool) -> None:
+    if json:
+        print_json(asdict(started))
+        return
+    out.print(started.job_id)
+    err.print(f"its log: {started.log}; next: backfill status {started.job_id} --watch")
+
+
 def backfill(
     environment: Environment,
     *,
@@ -102,15 +129,21 @@ def backfill(
     start: str | None,
     end: str | None,
     quiet: bool = False,
+    run_id: str | None = None,
 ) -> Report:
-    """Run `master_backfill` in this process for what is not green. Raises one-line errors for wrong arguments."""
+    """Run `master_backfill` in this process for what is not green. `run_id`: what Dagster is to call the run; default:
+    as it likes. Raises one-line errors for wrong arguments.
+    """
     from backfill_pipeline.defs.jobs import open_work
+    from backfill_pipeline.defs.stamp import disagreement
 
     report = Report()
     began = time.monotonic()
     pipeline = Pipeline(environment.settings)
     with dagster_instance(environment) as instance:
         with pipeline.open() as warehouse:
+            if line := disagreement(instance, warehouse):
+                err.print(line)
             request = parse_request(
                 symbols if symbols is not None else followed_symbols(warehouse),
                 timeframes,
@@ -121,8 +154,11 @@ def backfill(
                 most=None if symbols is None else MOST_SYMBOLS,
             )
             work = open_work(instance, pipeline, warehouse, request)
+            if not work.tasks:
+                nothing_to_do(warehouse, run_id, "shell", work.known)
         report.not_served += work.unserved
         if work.tasks:
+            report.run_id = run_id
             _execute(environment, instance, request, work, report, named=symbols is not None, quiet=quiet)
     report.seconds = round(time.monotonic() - began, 2)
     return report
@@ -155,14 +191,15 @@ def _execute(
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             instance=instance,
+            run_id=report.run_id,
             raise_on_error=False,
         )
     report.run_id = result.run_id
     if not result.success:
-        _explain(result, report)
+        explain_failure(result, report)
 
 
-def _explain(result: dg.ExecuteInProcessResult, report: Report) -> None:
+def explain_failure(result: dg.ExecuteInProcessResult, report: Report) -> None:
     """Say in one line why a run failed, unless it is for the incomplete partitions that the report names."""
     for event in result.all_events:
         if not event.is_step_failure:

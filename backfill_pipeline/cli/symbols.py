@@ -21,6 +21,7 @@ from .common import (
     Json,
     counted,
     dagster_instance,
+    err,
     out,
     prepare_environment,
     print_json,
@@ -47,6 +48,7 @@ def add(
 ) -> None:
     """Follow symbols. They are partitions in Dagster at once; nothing is fetched yet."""
     from backfill_pipeline.defs.jobs import register_everywhere
+    from backfill_pipeline.defs.partitions import crowds
 
     names = [*(symbols or ()), *(_lines(file) if file else ())]
     environment = prepare_environment(settings_of_folder())
@@ -61,11 +63,14 @@ def add(
             today=warehouse.now().date(),
         )
         new = register_everywhere(instance, warehouse, registration)
+        crowded = crowds(instance, environment.settings, registration.chains, warehouse.now().date())
     known = [symbol for symbol in registration.symbols if symbol not in new]
     if new:
         out.print(f"added {' '.join(new)}")
     if known:
         out.print(f"followed already: {' '.join(known)}")
+    for line in crowded:
+        err.print(line)
     out.print(f"next: backfill run --symbols {','.join(registration.symbols)} --days 30")
 
 

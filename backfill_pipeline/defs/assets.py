@@ -43,10 +43,11 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
             if selected:  # else the run is for checks alone, and has no partitions
                 ask = bars_asset(chain.base) in selected
                 tasks, refused = _tasks(warehouse, chain, _keys(context), ask=ask)
+                whole = _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]
                 if ask:
-                    for task in _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]:
+                    for task in whole:
                         prepare(warehouse, task)
-                run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused)
+                run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused, whole)
         yield from ()
 
     return step
@@ -97,8 +98,9 @@ def _backfill_keys(context: dg.AssetExecutionContext, chain: Chain) -> list[str]
     backfill = context.instance.get_backfill(backfill_id) if backfill_id is not None else None
     if backfill is None or backfill.asset_backfill_data is None:
         return []
-    target, base = backfill.asset_backfill_data.target_subset, dg.AssetKey(bars_asset(chain.base))
-    return list(target.get_partitions_subset(base).get_partition_keys()) if base in target.asset_keys else []
+    target = backfill.asset_backfill_data.target_subset
+    assets = [key for name in asset_names(chain) if (key := dg.AssetKey(name)) in target.asset_keys]
+    return list(target.get_partitions_subset(assets[0]).get_partition_keys()) if assets else []
 
 
 def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], *, ask: bool) -> tuple[list[Task], list[str]]:

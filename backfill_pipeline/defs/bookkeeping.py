@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import dagster as dg
 from dagster._check import CheckError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 Metadata = Mapping[str, "RawMetadataValue"]
+Colour = Literal["green", "red"]
 
 # Pairs kept in memory before they are stored, under 1 MB at 1.5 kB each: what a killed run leaves out of the
 # log, never out of the tables.
@@ -117,6 +118,49 @@ def recorded(instance: dg.DagsterInstance, assets: Iterable[str], partitions: It
     else:
         pairs = {(key, p) for key in asset_keys for p in instance.get_materialized_partitions(key) & wanted}
     return {(key.to_user_string(), partition) for key, partition in pairs}
+
+
+def colours(
+    instance: dg.DagsterInstance, assets: Iterable[str], partitions: Iterable[str]
+) -> dict[tuple[str, str], Colour]:
+    """Which of these (asset, partition) the UI shows as green or red; others are neither. A run that is under way
+    changes nothing yet. Cheap for thousands; without our event log, as costly as the UI's own look.
+    """
+    asset_keys = [dg.AssetKey.from_user_string(asset) for asset in assets]
+    wanted = {str(partition) for partition in partitions}
+    storage = _bulk_storage(instance)
+    state = _attempts(instance, asset_keys, wanted) if storage is None else storage.attempts(asset_keys, wanted)
+    runs = list({run_id for _, run_id in state.values() if run_id is not None})
+    failed = {
+        run.run_id
+        for start in range(0, len(runs), BATCH)
+        for run in instance.get_runs(
+            dg.RunsFilter(run_ids=runs[start : start + BATCH], statuses=[dg.DagsterRunStatus.FAILURE])
+        )
+    }
+    found: dict[tuple[str, str], Colour] = {}
+    for (key, partition), (is_made, run_id) in state.items():
+        if run_id in failed:
+            found[key.to_user_string(), partition] = "red"
+        elif is_made:
+            found[key.to_user_string(), partition] = "green"
+    return found
+
+
+def _attempts(
+    instance: dg.DagsterInstance, asset_keys: Iterable[dg.AssetKey], partitions: Collection[str]
+) -> dict[tuple[dg.AssetKey, str], tuple[bool, str | None]]:
+    """As the event log of ours has it, from any other."""
+    state: dict[tuple[dg.AssetKey, str], tuple[bool, str | None]] = {}
+    log = instance.event_log_storage
+    for key in asset_keys:
+        pending = log.get_latest_asset_partition_materialization_attempts_without_materializations(key)
+        made = instance.get_materialized_partitions(key)
+        for partition in partitions:
+            if partition in made or partition in pending:
+                run_id = pending[partition][0] if partition in pending else None
+                state[key, partition] = partition in made, run_id
+    return state
 
 
 class _Log:

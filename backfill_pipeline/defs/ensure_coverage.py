@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from backfill_pipeline.domain.timeframe import Chain, Timeframe
+from backfill_pipeline.domain.timeframe import CHAINS, Chain, Timeframe
 from backfill_pipeline.steps.coverage_report import CoverageReport, coverage_report
 from backfill_pipeline.steps.register import parse_registration
 from backfill_pipeline.steps.requests import BackfillRequest, parse_request
@@ -17,6 +17,7 @@ from backfill_pipeline.steps.task import Task, tasks_of
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
+from .checks import check_keys, checked
 from .in_flight import in_flight, unfinished
 from .jobs import complete_request, job_of, register_everywhere, requested_tasks
 from .resources import Pipeline
@@ -44,7 +45,11 @@ def ensure_coverage(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[P
     """Complete a range of symbols, the newest sessions first, and say how complete it was before and is then."""
     config: dict[str, Any] = context.op_config
     start, end = config.get("start"), config.get("end")
-    with told_in_one_line(), pipeline.open(priority_of(context)) as warehouse:
+    with (
+        told_in_one_line(),
+        pipeline.open(priority_of(context)) as warehouse,
+        checked(context, warehouse, check_keys(CHAINS)),
+    ):
         request = parse_request(
             config["symbols"],
             config.get("timeframes"),

@@ -147,6 +147,37 @@ class BulkEventLogStorage(PostgresEventLogStorage):
         with self.index_connection() as conn:
             return {(names[name], partition) for name, partition in conn.execute(query)}
 
+    def attempts(
+        self, asset_keys: Collection[AssetKey], partitions: Collection[str]
+    ) -> dict[tuple[AssetKey, str], tuple[bool, str | None]]:
+        """Of these (asset, partition) with any event: whether there is a materialization, and the run that planned one
+        after it and has not made it; None: no run has.
+        """
+        names = {key.to_string(): key for key in asset_keys}
+        made = DagsterEventType.ASSET_MATERIALIZATION.value
+        of = _event_logs.c
+        latest = (
+            sqlalchemy.select(of.asset_key, of.partition, of.dagster_event_type, sqlalchemy.func.max(of.id).label("id"))
+            .where(
+                of.dagster_event_type.in_([made, DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value]),
+                of.asset_key == _any(names),
+                of.partition == _any(partitions),
+            )
+            .group_by(of.asset_key, of.partition, of.dagster_event_type)
+        )
+        keys = list(asset_keys)
+        found = self._add_assets_wipe_filter_to_query(latest, self._get_assets_details(keys), keys).subquery()
+        query = sqlalchemy.select(
+            found.c.asset_key, found.c.partition, found.c.dagster_event_type, of.run_id, found.c.id
+        ).join(_event_logs, of.id == found.c.id)
+        state: dict[tuple[AssetKey, str], tuple[bool, str | None]] = {}
+        with self.index_connection() as conn:
+            for name, partition, kind, run_id, _ in sorted(conn.execute(query), key=lambda row: row[4]):
+                place = names[name], partition
+                is_made = kind == made or state.get(place, (False, None))[0]
+                state[place] = is_made, None if kind == made else run_id
+        return state
+
 
 def _any(values: Collection[str]) -> sqlalchemy.CollectionAggregate[bool]:
     """`= ANY(array)`: one parameter however many values, and an index search per value."""

@@ -1,8 +1,8 @@
 """Which partitions of a symbol's chain runs are at now, or queued for, as Dagster tells. Reads only."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -11,6 +11,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.steps.coverage_report import InFlight
+from backfill_pipeline.steps.ranges import parse_ranges
 from backfill_pipeline.steps.requests import RequestError, parse_request
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
@@ -40,6 +41,16 @@ class Unfinished:
     queued: tuple[dg.DagsterRun, ...]
     running: tuple[dg.DagsterRun, ...]
     to_come: tuple[Any, ...]  # Dagster's AssetGraphSubset
+    announced: dict[str, Mapping[dg.AssetKey, set[str | None]]] = field(default_factory=dict, repr=False)
+
+    def announced_by(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Mapping[dg.AssetKey, set[str | None]]:
+        """The partitions that a run has announced so far; asked once."""
+        if run.run_id not in self.announced:
+            planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+            self.announced[run.run_id] = {
+                key: set(keys) for key, keys in instance.get_asset_partitions_for_run(run.run_id, planned).items()
+            }
+        return self.announced[run.run_id]
 
 
 def unfinished(instance: dg.DagsterInstance, warehouse: Warehouse, but: str | None = None) -> Unfinished:
@@ -68,39 +79,46 @@ def _is_at_work(age: float, open_for: Collection[float]) -> bool:
 def in_flight(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, found: Unfinished) -> InFlight:
     """Which of the task's partitions are in the hands of what was `found`."""
     return InFlight(
-        frozenset(p for run in found.running for p in _periods(instance, warehouse, task, run)),
+        frozenset(p for run in found.running for p in _periods(instance, warehouse, task, run, found)),
         frozenset(
             [
-                *(p for run in found.queued for p in _periods(instance, warehouse, task, run)),
+                *(p for run in found.queued for p in _periods(instance, warehouse, task, run, found)),
                 *(p for subset in found.to_come for p in _to_come(task, subset)),
             ]
         ),
     )
 
 
-def _periods(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, run: dg.DagsterRun) -> Iterator[Period]:
+def _periods(
+    instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, run: dg.DagsterRun, found: Unfinished
+) -> Iterator[Period]:
     if run.job_name in _BY_CONFIG:
-        days = _by_config(warehouse, task, run)
+        stretches = _by_config(warehouse, task, run)
     elif _FIRST in run.tags or _ONE in run.tags:
         days = _by_keys(instance, warehouse, task, run)
-    else:
-        yield from _announced(instance, task, run)
+        stretches = [days] if days is not None else []
+    else:  # finds its work by itself: the nightly one
+        yield from _among(task, found.announced_by(instance, run).get(_asset(task), set()))
         return
-    if days is not None:
-        yield from (period for period in task.periods if period.last >= days[0] and period.first <= days[1])
+    for first, last in stretches:
+        yield from (period for period in task.periods if period.last >= first and period.first <= last)
 
 
-def _announced(instance: dg.DagsterInstance, task: Task, run: dg.DagsterRun) -> Iterator[Period]:
-    """What a run that finds its work by itself has announced: the nightly one."""
-    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-    keys = instance.get_asset_partitions_for_run(run.run_id, planned).get(_asset(task), set())
-    yield from _among(task, keys)
-
-
-def _by_config(warehouse: Warehouse, task: Task, run: dg.DagsterRun) -> tuple[date, date] | None:
+def _by_config(warehouse: Warehouse, task: Task, run: dg.DagsterRun) -> list[tuple[date, date]]:
     """The days that a run by plain config is to complete of the task's symbol and chain."""
     ops: Any = run.run_config.get("ops", {})
     config = ops.get(run.job_name, {}).get("config", {})
+    if config.get("ranges"):
+        try:
+            ranges = parse_ranges(config["ranges"])
+        except RequestError:
+            return []  # it will fail for that
+        return [(one.first, one.last) for one in ranges if one.place == (task.instrument.symbol, task.chain.name)]
+    days = _by_request(warehouse, task, config)
+    return [days] if days is not None else []
+
+
+def _by_request(warehouse: Warehouse, task: Task, config: Mapping[str, Any]) -> tuple[date, date] | None:
     symbol, days, start, end = task.instrument.symbol, config.get("days"), config.get("start"), config.get("end")
     every = days is None and start is None and end is None
     try:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.timeframe import CHAINS, Chain
+from backfill_pipeline.steps.progress import Known
 from backfill_pipeline.steps.register import Registration, followed_symbols, parse_registration, register
 from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, RequestError, parse_request
 from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, to_do_again, without
@@ -17,7 +18,7 @@ from backfill_pipeline.storage.symbols import list_symbols
 from .bookkeeping import plan, recorded
 from .checks import check_everything, check_keys, checked
 from .corporate_actions import corporate_actions_job
-from .partitions import key_of, symbol_dimension
+from .partitions import crowds, key_of, symbol_dimension
 from .resources import Pipeline
 from .running import asset_names, priority_of, run_tasks, told_in_one_line
 
@@ -74,7 +75,7 @@ def complete_request(
         plan(context, asset_names(task.chain), [key_of(task.instrument.symbol, p) for p in task.periods])
     if not work.tasks:
         context.log.info("everything asked for is complete already: nothing was asked")
-    run_tasks(context, pipeline, warehouse, work.tasks)
+    run_tasks(context, pipeline, warehouse, work.tasks, known=work.known)
 
 
 def _text(value: object) -> str | None:
@@ -83,10 +84,11 @@ def _text(value: object) -> str | None:
 
 @dataclass(frozen=True)
 class OpenWork:
-    """What of a request is left to do, and what of it the provider does not serve, in words."""
+    """What of a request is left to do, what of it the provider does not serve, in words, and all that needs nothing."""
 
     tasks: tuple[Task, ...]
     unserved: tuple[str, ...]
+    known: tuple[Known, ...]
 
 
 def requested_tasks(
@@ -117,7 +119,7 @@ def open_work(
     tasks = requested_tasks(instance, pipeline, warehouse, request)
     for chain in request.chains:
         _add_partitions(instance, symbol_dimension(chain), [t.instrument.symbol for t in tasks if t.chain is chain])
-    left, unserved = [], []
+    left, unserved, known = [], [], []
     for task in tasks:
         reason = prepare(warehouse, task)
         states = survey(warehouse, task)
@@ -126,10 +128,13 @@ def open_work(
         if outside:
             name = f"{task.instrument.symbol} {task.chain.base} {outside[0].key} to {outside[-1].key}"
             unserved.append(f"{name}: not served: {reason}")
-        rest = without(task, {*outside, *_green(instance, warehouse, task, complete)})
+            known.append((replace(task, periods=tuple(outside)), f"not served: {reason}"))
+        green = _green(instance, warehouse, task, complete)
+        known.append((replace(task, periods=tuple(green)), ""))
+        rest = without(task, {*outside, *green})
         if rest.periods:
             left.append(rest)
-    return OpenWork(tuple(left), tuple(unserved))
+    return OpenWork(tuple(left), tuple(unserved), tuple(known))
 
 
 def not_green(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task) -> Task:
@@ -197,6 +202,8 @@ def register_symbols(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[
             today=warehouse.now().date(),
         )
         new = register_everywhere(context.instance, warehouse, registration)
+        for line in crowds(context.instance, pipeline.settings, registration.chains, warehouse.now().date()):
+            context.log.warning(line)
         context.log.info(f"{len(new)} new symbols: {' '.join(new)}" if new else "all symbols were registered already")
 
 

@@ -1,5 +1,6 @@
 """The partitions of both chains: symbol × date, keys like `2024-03-08|AAPL`."""
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 import dagster as dg
@@ -7,6 +8,7 @@ import dagster as dg
 from backfill_pipeline.domain.grain import KEY_FORMAT, Grain, Period, parse_key
 from backfill_pipeline.domain.timeframe import Chain
 from backfill_pipeline.settings import Settings
+from backfill_pipeline.steps.grains import crowded
 
 from .resources import first_day, grain_of
 
@@ -34,6 +36,15 @@ def _dates(grain: Grain, start: date) -> dg.TimeWindowPartitionsDefinition:
         monday = start - timedelta(days=start.weekday())
         return dg.WeeklyPartitionsDefinition(monday.strftime(form), fmt=form, day_offset=1, end_offset=1)
     return dg.MonthlyPartitionsDefinition(start.replace(day=1).strftime(form), fmt=form, end_offset=1)
+
+
+def crowds(instance: dg.DagsterInstance, settings: Settings, chains: Iterable[Chain], today: date) -> list[str]:
+    """A line for each of the chains whose assets have more partitions than Dagster recommends."""
+    lines = []
+    for chain in chains:
+        symbols = len(instance.get_dynamic_partitions(symbol_dimension(chain)))
+        lines.append(crowded(chain, symbols, first_day(settings, chain), today, grain_of(settings, chain)))
+    return [line for line in lines if line]
 
 
 def key_of(symbol: str, period: Period) -> str:

@@ -17,6 +17,7 @@ from backfill_pipeline.providers.errors import ProviderError
 from backfill_pipeline.providers.router import Router
 from backfill_pipeline.settings import Settings, SettingsError
 from backfill_pipeline.steps.budgets import share
+from backfill_pipeline.steps.disk import Disk, DiskFullError
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
@@ -31,6 +32,7 @@ from backfill_pipeline.storage.symbols import UnknownSymbolError
 # What a person can cause, and reads about in one line, in the UI and in a shell alike.
 USER_ERRORS = (
     DatabaseError,
+    DiskFullError,
     MigrationError,
     ProviderError,
     RequestError,
@@ -86,7 +88,8 @@ class Pipeline:
                 if self.provider is None
                 else Router([self.provider])
             )
-            yield Warehouse(conn, router, self.now, self.settings.intraday_grain, self.settings.daily_grain)
+            disk = Disk(databases.home, self.settings.min_free_gb) if databases.embedded else None
+            yield Warehouse(conn, router, self.now, self.settings.intraday_grain, self.settings.daily_grain, disk)
 
     @property
     def starts(self) -> dict[str, date]:

@@ -6,20 +6,25 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
+import psycopg2
 
 from backfill_pipeline.domain.completeness import State
 from backfill_pipeline.domain.timeframe import Chain, Timeframe
 from backfill_pipeline.providers.budget import PRIORITIES, Priority
 from backfill_pipeline.steps.backfill import run_tasks as run_all
 from backfill_pipeline.steps.outcomes import PartitionOutcome
+from backfill_pipeline.steps.progress import Known, Progress
+from backfill_pipeline.steps.run import Done
 from backfill_pipeline.steps.summary import Summary
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
 
 from .bookkeeping import Context, Recorder, forget_plans
+from .job_progress import followed
 from .partitions import key_of
 from .resources import USER_ERRORS, Pipeline
+from .stamp import kept_in_step
 
 # Who starts a run says with this tag how urgent its requests are: nightly, repair or backfill.
 PRIORITY_TAG = "backfill/priority"
@@ -63,16 +68,52 @@ def run_tasks(
     tasks: Sequence[Task],
     assets: Callable[[Chain], Sequence[str]] = asset_names,
     refused: Sequence[str] = (),
+    whole: Sequence[Task] = (),
+    known: Sequence[Known] = (),
+    through: Callable[[Warehouse, Sequence[Task], Work], Iterator[Done]] = run_all,
 ) -> None:
     """Run the tasks and record the partitions they complete for the `assets` of their chain. Raises dagster's Failure
     at the very end, naming the partitions with missing bars and what was `refused` before anything ran.
+
+    For the job's progress: the `whole` that the tasks are a part of, and what was `known` to need nothing. `through`:
+    what works through the tasks.
     """
     work = Work()
+    with (
+        kept_in_step(context, warehouse),
+        followed(context, warehouse, [*tasks, *whole], known, work) as progress,
+        _interrupts_seen(),
+    ):
+        _run_tasks(context, pipeline, through(warehouse, tasks, work), assets, refused, work, progress)
+
+
+@contextmanager
+def _interrupts_seen() -> Iterator[None]:
+    """A signal that comes while rows are copied reaches us as the database's error, which would be a failure."""
+    try:
+        yield
+    except psycopg2.errors.QueryCanceled as error:
+        if "Interrupt" in str(error):
+            raise dg.DagsterExecutionInterruptedError from None
+        raise
+
+
+def _run_tasks(
+    context: Context,
+    pipeline: Pipeline,
+    done: Iterator[Done],
+    assets: Callable[[Chain], Sequence[str]],
+    refused: Sequence[str],
+    work: Work,
+    progress: Progress | None,
+) -> None:
     ledger = _Ledger(context, pipeline, work)
     try:
         with Recorder(context) as recorder:
-            for task, outcome in run_all(warehouse, tasks, work):
+            for task, outcome in done:
                 ledger.note(recorder, task.chain, outcome, assets(task.chain))
+                if progress is not None:
+                    progress.heard(task.chain, outcome)
     finally:  # whatever ended the run, nobody may read a partition that is not due as a failed one
         if ledger.unsettled:
             forget_plans(context, ledger.unsettled)

@@ -74,7 +74,7 @@ class Runs:
 
 def absent_runs(sessions: Sessions, book: Book, lines: Rows, known: Known) -> Runs:
     """The runs of the sessions at `lines` of the book."""
-    absent = (book.expected & ~book.traded)[lines]
+    absent = book.absent[lines]
     start = sessions.open[book.rows[lines]][:, None] + book.minute * MINUTE
     kind = absent.astype(np.int8)  # 1 is UNKNOWN
     some: Mask = book.traded[lines].sum(axis=1, keepdims=True) > 0  # a session without any bar is no halt of minutes

@@ -7,6 +7,8 @@ from __future__ import annotations
 from .event_columns import EVENT_TABLES
 from .feature_list import FEATURES
 from .gap_columns import GAP_TABLES
+from .job_columns import JOB_TABLES
+from .look_columns import LOOKS
 from .table_columns import TableColumn, TableDeclaration
 
 
@@ -149,6 +151,9 @@ _STATUS = (
     _c("provider", "text", "-", "who was asked last; NULL: nobody"),
     _c("due_at", "timestamp with time zone", "UTC", "until then `not_due` holds; NULL where nothing is not due"),
     _c("checked_at", "timestamp with time zone", "UTC", "when this last changed"),
+    _c("bars", "integer", "base bars", "all that are stored, of every segment; NULL with the sums: not known"),
+    _c("price_sum", "double precision", "currency", "over these: open + 2 high + 3 low + 5 close + 7 vwap (0 if NULL)"),
+    _c("volume_sum", "double precision", "shares or coins", "over these: volume"),
 )
 
 _BUDGET_KEY = (
@@ -178,6 +183,14 @@ _LIMITS = (
     _c("name", "text", "-", "which limit"),
     _c("day", "date", "date", "the day it is about; NULL: looked for, and not to be known"),
     _c("learned_at", "timestamp with time zone", "UTC", "when"),
+)
+
+_STAMP = (
+    _c("one_row", "boolean", "-", "true: there is one row at most"),
+    _c("stamp", "text", "-", "changes with every run; Dagster's database keeps the same, while both are of one day"),
+    _c("intraday_grain", "text", "-", "width of the partitions that were brought in line: `day`, `week` or `month`"),
+    _c("daily_grain", "text", "-", "the same of the daily chain"),
+    _c("stamped_at", "timestamp with time zone", "UTC", "when"),
 )
 
 _MIGRATIONS = (
@@ -240,15 +253,18 @@ TABLES = (
         "One row per symbol, base timeframe and session. expected = stored + sum(explained) + missing.",
         _STATUS,
     ),
+    LOOKS,
     *GAP_TABLES,
     TableDeclaration(
         "samples", "One row per month, symbol, base timeframe and session that was asked again.", _SAMPLES
     ),
     TableDeclaration("features", "One row per symbol, timeframe and regular bar.", FEATURE_ROWS),
     *EVENT_TABLES,
+    *JOB_TABLES,
     TableDeclaration("provider_budget", "One row per provider, base URL and key.", _BUDGET),
     TableDeclaration("provider_queue", "One row per caller that waits for a slot.", _QUEUE),
     TableDeclaration("provider_limits", "One row per provider, base URL, key and limit.", _LIMITS),
+    TableDeclaration("dagster_stamp", "One row: the mark that Dagster's database carries, too.", _STAMP),
     TableDeclaration("schema_migrations", "One row per applied file of `sql/`.", _MIGRATIONS),
     TableDeclaration("market_data_all", "View: bars of every segment with the symbol's text.", _MARKET_ALL),
     TableDeclaration(

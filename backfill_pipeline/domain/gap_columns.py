@@ -26,12 +26,23 @@ _GAPS = (
 _OVERRIDES = (
     Column("calendar", "text", "-", "trading calendar"),
     Column("session", "date", "date in the calendar's zone", "a day that the calendar calls a session"),
-    Column("kind", "text", "-", "`closed`: it is none"),
+    Column("kind", "text", "-", "`closed`: a person says it is none; `open`: it is one; `unconfirmed`: nothing traded"),
     Column("note", "text", "-", "why, for people"),
     Column("added_at", "timestamp with time zone", "UTC", "when"),
+    Column("attempts", "integer", "requests", "how often an unconfirmed one was asked for again"),
+    Column("next_attempt_at", "timestamp with time zone", "UTC", "not asked for again before; NULL: not at all"),
+)
+
+_EVIDENCE = (
+    Column("calendar", "text", "-", "trading calendar"),
+    Column("day", "date", "date in the calendar's zone", "a session that may be none, or the other way round"),
+    Column("provider", "text", "-", "who was asked"),
+    Column("traded", "boolean", "-", "whether anything at all traded, by the last answer"),
+    Column("seen_at", "timestamp with time zone", "UTC", "when this last changed"),
 )
 
 GAP_TABLES = (
     TableDeclaration("gaps", "One row per run of absent base bars that nothing explains, open or past.", _GAPS),
-    TableDeclaration("calendar_overrides", "One row per calendar and day closed by hand.", _OVERRIDES),
+    TableDeclaration("calendar_overrides", "One row per calendar and day on which it is overruled.", _OVERRIDES),
+    TableDeclaration("calendar_evidence", "One row per calendar, day and provider that makes it doubtful.", _EVIDENCE),
 )

@@ -22,6 +22,10 @@ Mask = npt.NDArray[np.bool_]
 # Sessions that tell what is usual, and the fewest that tell anything: with 5, a minute that always traded is silent in
 # less than one of 6 sessions.
 NEAREST = 20
+# Sessions on either side of one that its verdict can depend on: its witnesses are among the nearest 20; what was lost
+# in these is told by theirs, twice over, and whether those lack volume by the ratios of the 20 around them. With fewer
+# at hand a verdict would depend on what happened to be looked at together.
+REACH = 4 * NEAREST
 FEWEST = 5
 # Ratios vary much less than habits: three that agree are enough.
 FEWEST_RATIOS = 3
@@ -41,7 +45,7 @@ _NEVER_SILENT = 1e-12
 _DEVIATIONS = 4.0
 EXACT = 1e-9
 WIDEST = 0.02
-# Scatter is read off the 80 % of complete sessions that are off the least: some days are exact sums, others are not. Of
+# Scatter is read off the 80 % of full sessions that are off the least: some days are exact sums, others are not. Of
 # sessions that may lack bars only the better half counts, and it must agree within 1 %.
 _MOST = (0.8, 1.2816)
 _HALF = (0.5, 0.6745)
@@ -54,7 +58,7 @@ class Book:
 
     `minute`: minutes since the open of each column; those in which no session trades (lunch) have none. `expected`:
     the session has that minute. `volume`: its bar's, NaN without one. `total`: of the bars of all segments. `day`: the
-    daily bar's, NaN without one. `answered`: settled and completely. `complete`: answered, and nothing is missing.
+    daily bar's, NaN without one. `answered`: settled and completely.
     """
 
     rows: Rows
@@ -64,11 +68,20 @@ class Book:
     total: Float
     day: Float
     answered: Mask
-    complete: Mask
 
     @property
     def traded(self) -> Mask:
         return ~np.isnan(self.volume)
+
+    @property
+    def absent(self) -> Mask:
+        return self.expected & ~self.traded
+
+    @property
+    def telling(self) -> Mask:
+        """Per session: it has bars, and an answer vouches for it."""
+        found: Mask = self.answered & self.traded.any(axis=1)
+        return found
 
 
 def make_book(
@@ -78,7 +91,6 @@ def make_book(
     volume: Float,
     days: Mapping[date, float],
     answered: Mask,
-    complete: Mask,
 ) -> Book:
     """From bars of all segments (`ts` ascending; those of other sessions are left out) and volumes of daily bars."""
     opening = sessions.open[rows][:, None]
@@ -98,7 +110,6 @@ def make_book(
     regular[regular] = expected[line[regular], column[regular]]
     grid[line[regular], column[regular]] = volume[regular]
     used = expected.any(axis=0)
-    full = (expected <= ~np.isnan(grid)).all(axis=1)
     day = np.array([days.get(label, np.nan) for label in sessions.session[rows].astype(object)], dtype=np.float64)
     return Book(
         rows,
@@ -108,14 +119,19 @@ def make_book(
         np.bincount(line, volume, len(rows)).astype(np.float64),
         np.where(day > 0, day, np.nan),
         answered,
-        answered & (complete | full),
     )
 
 
 def nearest(book: Book, lines: Rows, eligible: Mask) -> Mask:
-    """Per line of `lines`, the 20 nearest eligible sessions, itself left out; the earlier of two. lines × sessions."""
+    """Per line of `lines`, the 20 nearest eligible sessions, itself left out; the earlier of two. lines × sessions.
+
+    Among the 20 telling ones on either side and no others, so that sessions far away never matter.
+    """
     distance = np.abs(book.rows[None, :] - book.rows[lines][:, None]).astype(np.float64)
-    distance[:, ~eligible] = np.inf
+    place = np.cumsum(book.telling) - book.telling
+    before = (place[None, :] - place[lines][:, None]).astype(np.int64)
+    far = (before < -NEAREST) | (before >= NEAREST + book.telling[lines][:, None])
+    distance[far | ~(eligible & book.telling)] = np.inf
     distance[np.arange(len(lines)), lines] = np.inf
     order = np.argsort(distance, axis=1, kind="stable")[:, :NEAREST]
     chosen = np.zeros(distance.shape, dtype=bool)
@@ -206,13 +222,14 @@ class Ratios:
 def volume_ratios(book: Book) -> Ratios:
     """Of every session of the book.
 
-    Usual is the median of the nearest complete sessions; where there are not three, of all answered ones that agree
-    (an illiquid symbol's first download has none that is known to be complete); else 1, within 2 %.
+    Usual is the median of the nearest sessions that lack no minute; where there are not three, of all answered ones
+    that agree (an illiquid symbol has none that is full); else 1, within 2 %. What was judged of a session before does
+    not count: verdicts would rest on one another, and on which came first.
     """
     ratio = book.total / book.day
     known = np.isfinite(ratio) & (book.total > 0)
     every = np.arange(len(book.rows))
-    sure = _middle(ratio, nearest(book, every, known & book.complete), *_MOST)
+    sure = _middle(ratio, nearest(book, every, known & ~book.absent.any(axis=1)), *_MOST)
     likely = _middle(ratio, nearest(book, every, known & book.answered), *_HALF)
     agreed = (likely[2] >= FEWEST_RATIOS) & (likely[1] <= _AGREED)
     pick = np.where(sure[2] >= FEWEST_RATIOS, 0, np.where(agreed, 1, 2))

@@ -18,7 +18,7 @@ EVER, FOREVER = date.min, date.max
 _DAY = timedelta(days=1)
 
 # Absent sessions in a row that raise the question whether the instrument had this ticker then; at the end, 3 do.
-_LONG_ABSENCE, _LONG_SILENCE = 5, 3
+_LONG_ABSENCE, LONG_SILENCE = 5, 3
 
 Days = tuple[date, date]
 Piece = tuple[str, date, date]
@@ -151,7 +151,7 @@ def is_doubtful(present: npt.NDArray[np.bool_]) -> bool:
 
     `present`: of each session asked for that is due and in the known lifetime, ascending, whether there is a bar.
     """
-    if not present.all() and not present[-_LONG_SILENCE:].any():
-        return len(present) >= _LONG_SILENCE
+    if not present.all() and not present[-LONG_SILENCE:].any():
+        return len(present) >= LONG_SILENCE
     runs = np.diff(np.flatnonzero(np.concatenate([[True], present, [True]])))
     return bool((runs > _LONG_ABSENCE).any())

@@ -37,7 +37,8 @@ class Validated:
     """`bars`: sorted, unique by ts, inside sessions. `part`: their part of the calendar (1m) or session row (1d).
 
     `outside`: rows outside this project's sessions, dropped. `fillers`: rows of volume 0 and trades 0, which are
-    evidence of no trade. Both are counted without their duplicates.
+    evidence of no trade. Both are counted without their duplicates. `off_days`: ts of the dropped ones that lie on days
+    without a session.
     """
 
     bars: Bars
@@ -45,6 +46,7 @@ class Validated:
     refused: tuple[Refusal, ...]
     outside: int
     fillers: int
+    off_days: npt.NDArray[np.int64]
 
 
 def validate(bars: Bars, timeframe: Base, asked: Window, sessions: Sessions) -> Validated:
@@ -63,10 +65,12 @@ def validate(bars: Bars, timeframe: Base, asked: Window, sessions: Sessions) -> 
     part = sessions.parts.locate(rows.ts) if timeframe == "1m" else sessions.row_of(rows.ts)
     inside = part >= 0
     filler = inside & (rows.volume == 0) & (rows.trades == 0)
+    stray = rows.ts[~inside & (rows.volume > 0)]
+    off_days = stray[sessions.row_of(stray) < 0]
     good = inside & ~filler
     if not good.all():
         rows, part = rows.take(good), part[good]
-    return Validated(rows, part, refused, int(np.count_nonzero(~inside)), int(np.count_nonzero(filler)))
+    return Validated(rows, part, refused, int(np.count_nonzero(~inside)), int(np.count_nonzero(filler)), off_days)
 
 
 def _refuse(mask: Mask, reason: str, reasons: dict[int, str]) -> None:

@@ -6,6 +6,7 @@ ones. Where they do not, or cannot tell, habit decides which of the absent runs 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,10 +29,10 @@ _UNLIKELY = -6.0
 # Lost runs are looked for twice: once the long ones are known, shorter ones show.
 _PASSES = 2
 # The shortest run that a market shares, and of how many symbols a market is made at least.
-_SHARED_MINUTES = 5
+SHARED_MINUTES = 5
 _FEWEST_OTHERS = 5
-# Unlikely runs of one answer for which other symbols are looked at: each costs a query of some 20 ms.
-_MOST_ASKED = 8
+# Unlikely runs of one session for which other symbols are looked at, the first ones: each costs a query.
+_MOST_ASKED = 4
 
 _SETTLED: Mapping[int, tuple[Verdict, str]] = {
     IN_HALT: ("halt", "list"),
@@ -117,14 +118,14 @@ def explain(
     `market`: what other symbols did in a window; asked about a few unlikely runs. Without it nothing is shared.
     """
     lines = np.searchsorted(book.rows, rows)
-    lines = lines[(book.expected & ~book.traded)[lines].any(axis=1)]
+    lines = lines[book.absent[lines].any(axis=1)]
     if not len(lines):
         return []
     ratios = volume_ratios(book)
     witnesses = _witnesses(sessions, book, lines, ratios)
     runs = absent_runs(sessions, book, lines, known or Known())
     usual = witnesses.usual_shares()
-    absent = (usual * (book.expected & ~book.traded)[lines]).sum(axis=1)
+    absent = (usual * book.absent[lines]).sum(axis=1)
     judged = [
         _session(book, line, share, count, ratios.ratio[line], ratios.median[line], ratios.tolerance[line])
         for line, share, count in zip(lines.tolist(), absent.tolist(), witnesses.count.tolist(), strict=True)
@@ -136,8 +137,8 @@ def _witnesses(sessions: Sessions, book: Book, lines: Rows, ratios: Ratios) -> W
     """A session that lacks volume is no witness of which minutes are silent, and a run that is unlikely by the others'
     habits was lost, not silent: without that, long gaps would excuse short ones nearby.
     """
-    eligible = book.answered & book.traded.any(axis=1) & ~(ratios.shortfall > ratios.tolerance)
-    cut = np.flatnonzero(eligible & (book.expected & ~book.traded).any(axis=1))
+    eligible = book.telling & ~(ratios.shortfall > ratios.tolerance)
+    cut = np.flatnonzero(eligible & book.absent.any(axis=1))
     seen = book.expected.copy()
     if len(cut):
         runs = absent_runs(sessions, book, cut, Known())
@@ -177,16 +178,16 @@ def _short(number: float) -> float:
 
 
 class _Bounded:
-    """Asks about the first few windows only."""
+    """Asks about the first few windows of each session only."""
 
     def __init__(self, market: Callable[[Window], Others] | None) -> None:
         self._market = market
-        self._left = _MOST_ASKED
+        self._asked: Counter[int] = Counter()
 
-    def __call__(self, window: Window) -> Others | None:
-        if self._market is None or not self._left:
+    def __call__(self, line: int, window: Window) -> Others | None:
+        if self._market is None or self._asked[line] == _MOST_ASKED:
             return None
-        self._left -= 1
+        self._asked[line] += 1
         return self._market(window)
 
 
@@ -201,8 +202,9 @@ def _collect(
         session, window = judged[line], Window(start, end)
         verdict, by = _SETTLED[kind] if kind != UNKNOWN else _weigh(session, log)
         others = None
-        if kind == UNKNOWN and log < _UNLIKELY and minutes >= _SHARED_MINUTES and by in ("volume", "habit"):
-            others = market(window)
+        open_to_others = (verdict, by) in (("no_trade", "volume"), ("missing", "habit"))
+        if kind == UNKNOWN and log < _UNLIKELY and minutes >= SHARED_MINUTES and open_to_others:
+            others = market(line, window)
             verdict, by = _with_others(verdict, by, others)
         counts[line][verdict] = counts[line].get(verdict, 0) + minutes
         if verdict == "missing" or verdict == "outage":

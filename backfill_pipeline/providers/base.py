@@ -140,6 +140,15 @@ class MarketProvider(Provider, Protocol):
 
 
 @runtime_checkable
+class HasToday(Provider, Protocol):
+    """A provider of history that may, by its plan, have a session while it runs, too."""
+
+    def serves_today(self, instrument: Instrument) -> bool:
+        """False once it is known not to; asks nothing."""
+        ...
+
+
+@runtime_checkable
 class NamingProvider(Provider, Protocol):
     """A provider that also knows what instruments were called."""
 

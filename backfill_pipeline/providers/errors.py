@@ -7,6 +7,7 @@ ProviderError
 │   ├── RateLimited      asked too fast, by whomever: everybody waits
 │   └── OddRefusal       a valid request called invalid (seen in the wild): asked once more
 ├── NotYet               the data is not published yet: ask again after the time it names
+│   └── NoTrading        a whole market without a single bar: a day off, or its data is late
 ├── NeverServed          not in this provider or plan, whatever is tried: do not ask again
 │   └── BeyondPlan       older than the plan reaches: what is wanted is cut there
 ├── NotBelieved          an answer that contradicts the question: nothing of it is stored
@@ -48,6 +49,10 @@ class OddRefusal(Retryable):
 
 class NotYet(ProviderError):  # noqa: N818  (the tree reads as words)
     """The data is not published yet."""
+
+
+class NoTrading(NotYet):
+    """A whole market without a single bar: a day off, or its data is late."""
 
 
 class NeverServed(ProviderError):  # noqa: N818  (the tree reads as words)

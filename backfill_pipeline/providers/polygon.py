@@ -22,7 +22,7 @@ from backfill_pipeline.domain.windows import Window, intersect, to_micros
 
 from .base import Answer, Lifetime, MarketRequest, Request, Served, Settle
 from .budget import Budget, LimitMemory, Priority, fingerprint
-from .errors import BeyondPlan, NeverServed, NotYet, ServerTrouble
+from .errors import BeyondPlan, NeverServed, NoTrading, NotYet, ServerTrouble
 from .http import Http, Patience
 from .polygon_decode import read_page
 from .polygon_events import PolygonEvents
@@ -80,6 +80,11 @@ class PolygonProvider:
         if edge is None or _day_start(sessions, edge) <= window.start:
             return Served(window, f"polygon serves {timeframe} bars of {market}")
         return Served(Window(_day_start(sessions, edge), window.end), f"from {edge} (plan)")
+
+    def serves_today(self, instrument: Instrument) -> bool:
+        """See HasToday: a plan that ends yesterday says so when it is first asked."""
+        market = market_of(instrument)
+        return market is not None and not self._plan.ends_yesterday(market, self._now())
 
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (the same for minutes and days)
         return self._pages.page_rows
@@ -142,7 +147,7 @@ class PolygonProvider:
             raise NotYet(f"polygon: all stocks of {request.day}: a day is out 15 minutes after its end")
         bars = self.fetch_grouped(request.day, request.sessions)
         if not bars:
-            raise NotYet(f"polygon: no stock at all has a bar of {request.day}: was the market closed?")
+            raise NoTrading(f"polygon: no stock at all has a bar of {request.day}: was the market closed?")
         return {ticker: Answer(bars.get(ticker, no_bars()), (window,)) for ticker in request.tickers}
 
     def fetch_grouped(self, day: date, sessions: Sessions) -> dict[str, Bars]:

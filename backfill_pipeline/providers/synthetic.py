@@ -43,6 +43,9 @@ class SyntheticProvider:
         window = Window(int(sessions.day_start[0]), int(sessions.day_end[-1]))
         return Served(window, "synthetic bars of any session")
 
+    def serves_today(self, instrument: Instrument) -> bool:  # noqa: ARG002  (all)
+        return True
+
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
         return None
 

@@ -9,8 +9,10 @@ from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
 from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import symbol_lock
 
+from .closures import settle_closed
 from .job import CHUNK_MONTHS, Job
 from .judge_all import judge_all
+from .lifetimes import keep_lifetime, look_up_absent, relist
 from .market import Market, markets
 from .market_run import MarketRun
 from .open_sessions import begun_rows
@@ -39,6 +41,8 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
         job = Job(warehouse, task, place)
         with symbol_lock(warehouse.conn, task.instrument.symbol_id, task.chain.base):
             job.settle(work)
+            settle_closed(warehouse, job.subject, work)
+            keep_lifetime(warehouse, job.subject)
         job.refresh()
         yield from ((task, outcome) for outcome in job.finished())
         jobs.append(job)
@@ -55,6 +59,9 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
         stopped = error
     finally:
         run.release()
+    for symbol in sorted(run.relisted):  # answers that were under way took it for what it was
+        relist(warehouse, symbol, work)
+    look_up_absent(warehouse, [job.task.instrument for job in jobs], work)
     yield from judge_all(warehouse, jobs, work)
     if stopped is not None:
         raise stopped

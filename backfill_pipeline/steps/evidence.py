@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from backfill_pipeline.domain.absence import Known, inside
 from backfill_pipeline.domain.completeness import SessionStatus, is_covered
-from backfill_pipeline.domain.habits import NEAREST, Book, make_book
+from backfill_pipeline.domain.habits import REACH, Book, make_book
 from backfill_pipeline.domain.verdicts import Others
 from backfill_pipeline.domain.windows import MINUTE, Window, intersect, union
 from backfill_pipeline.storage.bars import StoredBars
@@ -29,10 +29,6 @@ from .warehouse import Subject, Warehouse
 
 Rows = npt.NDArray[np.int64]
 
-# Of an answer's own sessions, those so near to one that lacks minutes are looked at: 20 of them will do, some may not.
-_NEAR = 2 * NEAREST
-# Other symbols that are looked at: five are needed, and some are illiquid.
-_OTHERS = 12
 # Who has so many of the minutes on the days before and after usually trades through them; who has so few lacks them.
 _USUALLY, _LACKS = 0.9, 0.1
 
@@ -60,12 +56,12 @@ def gather(
     """
     conn, symbol_id, sessions = warehouse.conn, subject.instrument.symbol_id, subject.sessions
     lacking = rows[[status.missing > 0 for status in statuses]]
-    near = np.searchsorted(rows, [lacking[0] - _NEAR, lacking[-1] + _NEAR + 1])
+    near = np.searchsorted(rows, [lacking[0] - REACH, lacking[-1] + REACH + 1])
     mine, own = rows[slice(*near)], statuses[slice(*near)]
     labels = sessions.session
     first, last = labels[lacking[[0, -1]]].astype(object).tolist()
-    around = neighbours(conn, symbol_id, first, last, NEAREST)
-    places = np.searchsorted(labels, np.array(list(around), dtype="datetime64[D]")).astype(np.int64)
+    around = neighbours(conn, symbol_id, first, last, REACH)
+    places = np.searchsorted(labels, np.array(around, dtype="datetime64[D]")).astype(np.int64)
     theirs = places[~np.isin(places, rows)]
     every = np.union1d(mine, theirs)
     hull = Window(int(sessions.day_start[every[0]]), int(sessions.day_end[every[-1]]))
@@ -77,13 +73,10 @@ def gather(
         order = np.argsort(np.concatenate([ts, their_ts]), kind="stable")
         ts = np.concatenate([ts, their_ts])[order]
         volume = np.concatenate([volume, their_volume])[order]
-    complete = np.array([around.get(label, False) for label in labels[every].astype(object)], dtype=bool)
     due = np.ones(len(every), dtype=bool)
-    at = np.searchsorted(every, mine)
-    complete[at] = [status.complete for status in own]
-    due[at] = [status.not_due == 0 for status in own]
+    due[np.searchsorted(every, mine)] = [status.not_due == 0 for status in own]
     covered = is_covered(sessions, every, settled, now) & due
-    return make_book(sessions, every, ts, volume, day_volumes(conn, symbol_id, hull), covered, complete & covered)
+    return make_book(sessions, every, ts, volume, day_volumes(conn, symbol_id, hull), covered)
 
 
 class Market:
@@ -105,7 +98,7 @@ class Market:
                 day = Window(int(sessions.day_start[place]), int(sessions.day_end[place]))
                 spans.append((sessions.session[place].astype(object), minutes, day))
         instrument = self._subject.instrument
-        seen = other_symbols(self._conn, instrument.symbol_id, instrument.calendar, spans, _OTHERS)
+        seen = other_symbols(self._conn, instrument.symbol_id, instrument.calendar, spans)
         by_symbol: dict[int, list[Seen]] = {}
         for one in seen:
             by_symbol.setdefault(one.symbol_id, []).append(one)

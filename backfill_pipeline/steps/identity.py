@@ -27,8 +27,9 @@ from backfill_pipeline.storage.names import (
 
 from .requests import RequestError
 
-# Instruments change rarely, and a look costs up to two requests.
-FRESH = timedelta(days=30)
+# Instruments change rarely, and a look costs up to two requests. One that traded since and is silent now is a new
+# question; a symbol that trades only now and then asks it no more than weekly.
+FRESH, _NEW_QUESTION = timedelta(days=30), timedelta(days=7)
 # Who says since when a ticker is free that another instrument had before.
 OF_NAMES = "symbol_names"
 _DAY = timedelta(days=1)
@@ -53,19 +54,24 @@ class _Look:
         return told is not None and self.known_id is not None and told != self.known_id
 
 
-def look_up(conn: Connection, provider: Provider, instrument: Instrument, now: datetime) -> list[str]:
+def look_up(
+    conn: Connection, provider: Provider, instrument: Instrument, now: datetime, *, has_ended: bool = False
+) -> list[str]:
     """Ask the provider who the instrument is and keep it: lifetime, names, the provider's id of it. Commits.
 
     One line for people for each thing that is news; where there is any, an answer fetched before is to be asked for
     anew, with the instrument read anew. Costs at most two requests, once a month and symbol; so it is for answers that
     `domain.names.is_doubtful` finds reason in, not for every symbol. A provider that cannot be asked changes nothing,
-    and is asked again at the next doubt.
+    and is asked again at the next doubt. `has_ended`: it is silent now, which is news if it traded after the last look.
     """
     with conn:
         known = read_identity(conn, instrument.symbol_id, provider.name)
         pieces = tickers(conn, instrument.symbol_id, provider.name, EVER, now.date(), instrument.symbol)
+        newest = last_session(conn, instrument.symbol_id) if has_ended else None
     if known is not None and now - known[1] < FRESH:
-        return []
+        is_new = newest is not None and newest > known[1].date() and now - known[1] >= _NEW_QUESTION
+        if not is_new:
+            return []
     ticker = pieces[-1][0] if pieces else instrument.symbol
     known_id = known[0] if known is not None else None
     changes: tuple[tuple[date, str], ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.domain.grain import day_after_chunk, stretches
-from backfill_pipeline.domain.names import Piece, is_doubtful
+from backfill_pipeline.domain.names import Piece
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
 from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import Base
@@ -24,6 +24,7 @@ from backfill_pipeline.storage.symbols import get_instruments
 from .fetching import Answers, Unit, consecutive
 from .identity import look_up
 from .ingest import Note
+from .lifetimes import is_in_doubt
 from .look_again import in_doubt
 from .open_sessions import begun_rows, open_rows
 from .outcomes import PartitionOutcome, outcomes
@@ -83,7 +84,7 @@ class Job:
         subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
         self._pieces.clear()
         with warehouse.conn:
-            needed = open_rows(warehouse, subject, self._begun(), again=True)
+            needed = open_rows(warehouse, subject, self._begun(), again=self.task.again)
             around = open_rows(warehouse, subject, self._wanted(), again=False)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
         stopped = dict.fromkeys(self._stopped, ~self._none())
@@ -103,9 +104,8 @@ class Job:
         unit = answers.unit
         if answers.failure is not None:
             return []
-        due = unit.subject.route.due_at()[unit.rows] <= to_micros(self._warehouse.now())
         traded = unit.subject.sessions.row_of(np.concatenate([f.validated.bars.ts for f in answers.fetched]))
-        if not is_doubtful(np.isin(unit.rows[due], traded)):
+        if not is_in_doubt(self._warehouse, unit, traded):
             return []
         news = look_up(self._warehouse.conn, unit.provider, self.task.instrument, self._warehouse.now())
         if news:

@@ -1,21 +1,20 @@
-"""The last act of a run: sessions that lack bars are judged by all that is stored by now, and only then told.
+"""The last act of a run: sessions that lack minutes are judged by all that is stored by now, and only then told.
 
-A verdict rests on the sessions around, on the day's bar and on other symbols, and these come in any order. Judged at
-the end, it depends on what is stored and not on what came first.
+A verdict rests on the bars of the sessions around, on the days' volume and on other symbols, and these come in any
+order. Judged at the end, it depends on what is stored and not on what came first. It never rests on other verdicts, so
+once is enough; and an absent day is missing whatever else is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.halts import halts_of
 from backfill_pipeline.domain.planning import Rows
-from backfill_pipeline.domain.timeframe import INTRADAY, Chain
-from backfill_pipeline.domain.windows import Window
-from backfill_pipeline.storage.gaps import symbols_lacking
+from backfill_pipeline.domain.timeframe import INTRADAY
+from backfill_pipeline.storage.evidence import judged_by_others
 from backfill_pipeline.storage.symbols import get_instruments, symbol_lock
 
 from .job import Job
@@ -24,70 +23,53 @@ from .run import Done
 from .warehouse import Warehouse
 from .window import Work, judge_again
 
-# A verdict may rest on others: of sessions nearby, and of the same minutes of other symbols.
-_PASSES = 3
-
-
-@dataclass(frozen=True)
-class _Target:
-    instrument: Instrument
-    chain: Chain
-    rows: Rows
+Places = Mapping[str, Rows]
 
 
 def judge_all(warehouse: Warehouse, jobs: Sequence[Job], work: Work) -> Iterator[Done]:
     """Judge what is in doubt in the jobs' sessions and around, and tell the partitions that have waited for it."""
-    targets = _targets(jobs)
-    targets += _others(warehouse, targets)
-    for _ in range(_PASSES):
-        targets = [target for target in targets if _judge(warehouse, target, work)]
-        if not targets:
-            break
+    by_calendar: dict[str, dict[str, Rows]] = {}
+    for job in jobs:  # of days, too: their volume tells of minutes that no job is about
+        mine = by_calendar.setdefault(job.task.instrument.calendar, {})
+        symbol, rows = job.task.instrument.symbol, job.begun()
+        mine[symbol] = np.union1d(mine.get(symbol, rows), rows)
+    for calendar, mine in by_calendar.items():
+        _judge(warehouse, mine, work, around=True)
+        _judge(warehouse, _others(warehouse, calendar, mine), work, around=False)
     for job in jobs:
         job.judged()
         yield from ((job.task, outcome) for outcome in job.finished())
 
 
-def _targets(jobs: Sequence[Job]) -> list[_Target]:
-    """The jobs' own sessions, days before minutes, for a day's volume tells of its minutes: also of those that no job
-    is about.
-    """
-    days = [_Target(job.task.instrument, job.task.chain, job.begun()) for job in jobs]
-    minutes: dict[str, _Target] = {}
-    for target in days:
-        known = minutes.get(target.instrument.symbol)
-        rows = target.rows if known is None else np.union1d(known.rows, target.rows)
-        minutes[target.instrument.symbol] = _Target(target.instrument, INTRADAY, rows)
-    return [*(target for target in days if target.chain is not INTRADAY), *minutes.values()]
+def _others(warehouse: Warehouse, calendar: str, mine: Places) -> Places:
+    """By symbol, sessions whose verdicts may be others now that `mine` are stored: the market is made of these, too."""
+    sessions = warehouse.sessions(calendar)
+    rows = np.unique(np.concatenate(list(mine.values())))
+    if not len(rows):
+        return {}
+    # What a symbol usually does at a time of day is read off the sessions before and after.
+    rows = np.clip(np.unique([rows - 1, rows, rows + 1]), 0, len(sessions) - 1)
+    listed = sessions.row_of(np.array([window.start for window in halts_of(calendar)], dtype=np.int64))
+    labels = sessions.session[rows].astype(object).tolist()
+    spared = sessions.session[listed[listed >= 0]].astype(object).tolist()
+    with warehouse.conn:
+        found = judged_by_others(warehouse.conn, calendar, sorted(mine), labels, spared)
+    return {
+        symbol: np.searchsorted(sessions.session, np.array(days, dtype="datetime64[D]")).astype(np.int64)
+        for symbol, days in found.items()
+    }
 
 
-def _others(warehouse: Warehouse, targets: Sequence[_Target]) -> list[_Target]:
-    """Other symbols that lack minutes of the same sessions: what these symbols did then may tell why."""
-    by_calendar: dict[str, Rows] = {}
-    for target in targets:
-        if target.chain is INTRADAY and len(target.rows):
-            calendar = target.instrument.calendar
-            by_calendar[calendar] = np.union1d(by_calendar.get(calendar, target.rows), target.rows)
-    mine = {target.instrument.symbol for target in targets}
-    found = []
-    for calendar, rows in by_calendar.items():
-        sessions = warehouse.sessions(calendar)
-        hull = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
-        with warehouse.conn:
-            lacking = symbols_lacking(warehouse.conn, calendar, hull)
-            instruments = get_instruments(warehouse.conn, [symbol for symbol in lacking if symbol not in mine])
-        for symbol, instrument in instruments.items():
-            theirs = np.intersect1d(sessions.row_of(np.array(lacking[symbol], dtype=np.int64)), rows)
-            found.append(_Target(instrument, INTRADAY, theirs))
-    return found
-
-
-def _judge(warehouse: Warehouse, target: _Target, work: Work) -> bool:
-    """Whether any verdict is another one now."""
-    subject, conn = warehouse.subject(target.instrument, target.chain), warehouse.conn
+def _judge(warehouse: Warehouse, places: Places, work: Work, *, around: bool) -> None:
+    """`around`: all in doubt that have one of these sessions within reach; else these alone."""
+    conn = warehouse.conn
     with conn:
-        doubtful = doubtful_around(warehouse, subject, target.rows)
-    if not len(doubtful):
-        return False
-    with symbol_lock(conn, target.instrument.symbol_id, target.chain.base):
-        return bool(judge_again(warehouse, subject, doubtful, work))
+        instruments = get_instruments(conn, list(places))
+    for symbol, rows in places.items():
+        subject = warehouse.subject(instruments[symbol], INTRADAY)
+        if around:
+            with conn:
+                rows = doubtful_around(warehouse, subject, rows)  # noqa: PLW2901  (more of the same)
+        if len(rows):
+            with symbol_lock(conn, instruments[symbol].symbol_id, INTRADAY.base):
+                judge_again(warehouse, subject, rows, work)

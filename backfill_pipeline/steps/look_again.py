@@ -11,13 +11,14 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from backfill_pipeline.domain.bars import concatenate
 from backfill_pipeline.domain.completeness import SessionStatus
-from backfill_pipeline.domain.habits import NEAREST
+from backfill_pipeline.domain.habits import REACH
 from backfill_pipeline.domain.sessions import REGULAR
 from backfill_pipeline.domain.windows import Window
 from backfill_pipeline.storage.bars import StoredBars, read_bars
 from backfill_pipeline.storage.coverage import answered_windows
-from backfill_pipeline.storage.evidence import explained_or_lacking
+from backfill_pipeline.storage.evidence import explained_or_lacking, neighbours
 from backfill_pipeline.storage.rows import Key
 from backfill_pipeline.storage.status import read_status, write_status
 
@@ -30,6 +31,8 @@ Rows = npt.NDArray[np.int64]
 
 # Nobody has looked at these for want of an answer, or for a reason that is no matter of bars.
 _NOT_JUDGED = {"not_due", "not_listed"}
+# Sessions looked at together span at most so many: with those within reach that is 4 MB a column of 24/7 minutes.
+_TOGETHER = 2 * REACH
 
 
 def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]:
@@ -49,27 +52,26 @@ def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]
     }
     known = rows[np.isin(sessions.session[rows], np.array(list(before), dtype="datetime64[D]"))]
     changed = []
-    for run in consecutive(known):
-        old = [before[label] for label in sessions.session[run].astype(object)]
-        window = Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]]))
-        heard = counted(_stored(warehouse, subject, window), answered_windows(conn, symbol_id, base, window))
-        bare = _bare(subject.rows_of(heard.bars.ts[heard.segment == REGULAR]), run, old)
-        new = judge_absence(warehouse, subject, run, bare, heard, (), warehouse.now(), asked=False)
+    for group in _groups(known):
+        old = [before[label] for label in sessions.session[group].astype(object)]
+        hull = Window(int(sessions.day_start[group[0]]), int(sessions.day_end[group[-1]]))
+        heard = counted(_stored(warehouse, subject, group), answered_windows(conn, symbol_id, base, hull))
+        bare = _bare(subject.rows_of(heard.bars.ts[heard.segment == REGULAR]), group, old)
+        new = judge_absence(warehouse, subject, group, bare, heard, (), warehouse.now(), asked=False)
         changed += [now for then, now in zip(old, new, strict=True) if now != then]
     write_status(conn, symbol_id, base, changed, warehouse.now())
     return [status.session for status in changed]
 
 
 def doubtful_around(warehouse: Warehouse, subject: Subject, rows: Rows) -> Rows:
-    """Sessions whose verdicts may be others now that `rows` (ascending) are stored: judged ones among them, and the 20
-    before and after, whose habits these have become. In the open transaction.
+    """Sessions of minutes whose verdicts may be others now that `rows` (ascending) are stored: judged ones among them,
+    and those before and after that have one of them within reach. In the open transaction.
     """
-    sessions = subject.sessions
     if not len(rows):
         return rows
-    ends = np.clip([rows[0] - NEAREST, rows[-1] + NEAREST], 0, len(sessions) - 1)
-    first, last = sessions.session[ends].astype(object).tolist()
-    return in_doubt(warehouse, subject, first, last)
+    first, last = subject.sessions.session[rows[[0, -1]]].astype(object).tolist()
+    around = neighbours(warehouse.conn, subject.instrument.symbol_id, first, last, REACH)
+    return in_doubt(warehouse, subject, min([first, *around]), max([last, *around]))
 
 
 def in_doubt(warehouse: Warehouse, subject: Subject, first: date, last: date) -> Rows:
@@ -78,9 +80,21 @@ def in_doubt(warehouse: Warehouse, subject: Subject, first: date, last: date) ->
     return np.searchsorted(subject.sessions.session, np.array(days, dtype="datetime64[D]")).astype(np.int64)
 
 
-def _stored(warehouse: Warehouse, subject: Subject, window: Window) -> StoredBars:
-    sessions, base = subject.sessions, subject.chain.base
-    bars = read_bars(warehouse.conn, Key(subject.instrument.symbol_id, base, window))
+def _groups(rows: Rows) -> list[Rows]:
+    """Ascending places cut so that none spans more than `_TOGETHER` sessions."""
+    groups: list[Rows] = []
+    while len(rows):
+        stop = int(np.searchsorted(rows, rows[0] + _TOGETHER))
+        groups.append(rows[:stop])
+        rows = rows[stop:]
+    return groups
+
+
+def _stored(warehouse: Warehouse, subject: Subject, rows: Rows) -> StoredBars:
+    """The base bars of the sessions `rows` (ascending)."""
+    sessions, base, symbol_id = subject.sessions, subject.chain.base, subject.instrument.symbol_id
+    windows = [Window(int(sessions.day_start[run[0]]), int(sessions.day_end[run[-1]])) for run in consecutive(rows)]
+    bars = concatenate([read_bars(warehouse.conn, Key(symbol_id, base, window)) for window in windows])
     if base == "1d":
         segment = np.full(len(bars), REGULAR, dtype=np.int8)
     else:

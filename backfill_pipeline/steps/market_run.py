@@ -11,7 +11,7 @@ import numpy as np
 from backfill_pipeline.domain.timeframe import chain_of
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import MarketProvider
-from backfill_pipeline.providers.errors import NeverServed, NotBelieved
+from backfill_pipeline.providers.errors import NeverServed, NotBelieved, NoTrading
 from backfill_pipeline.storage.symbols import list_symbols, market_lock
 
 from .job import Job
@@ -75,6 +75,9 @@ class MarketRun:
             self._run.hear(provider, failure)
             if failure is None or self._run.is_dead(provider):
                 continue
+            if isinstance(failure, NoTrading):
+                subject = next(filter(self._concerns, self._run.jobs)).subject
+                self._run.closures.market_silent(provider, subject, day.row)
             for job in filter(self._concerns, self._run.jobs):
                 if not isinstance(failure, (NeverServed, NotBelieved)):
                     job.give_up(np.array([day.row]), failure)

@@ -10,6 +10,7 @@ from backfill_pipeline.domain.completeness import is_covered, is_listed
 from backfill_pipeline.domain.planning import Rows
 from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.storage.closures import assumed_closed
 from backfill_pipeline.storage.coverage import valid_coverage, wanted_rows
 from backfill_pipeline.storage.status import lacking_nothing
 
@@ -25,14 +26,21 @@ def begun_rows(warehouse: Warehouse, subject: Subject, first: date = FIRST_DAY, 
     return wanted_rows(warehouse.conn, subject.instrument, subject.chain.base, sessions, rows)
 
 
+def expected_rows(warehouse: Warehouse, subject: Subject, begun: Rows) -> Rows:
+    """Those of the sessions `begun` that the instrument was listed in and that are not taken as closed."""
+    begun = begun[is_listed(subject.sessions, subject.instrument)[begun]]
+    closed = np.array(assumed_closed(warehouse.conn, subject.instrument.calendar), dtype="datetime64[D]")
+    return begun[~np.isin(subject.sessions.session[begun], closed)] if len(closed) else begun
+
+
 def open_rows(warehouse: Warehouse, subject: Subject, begun: Rows, *, again: bool) -> Rows:
-    """Those of the sessions `begun` to ask for: listed, and not covered by a still valid answer. `again`: one known to
-    lack bars, or never looked at, is open whatever the coverage says, for a run is somebody's decision to try again.
+    """Those of the sessions `begun` to ask for: expected, and not covered by a still valid answer. `again`: one known
+    to lack bars, or never looked at, is open whatever the coverage says, for a run is somebody's decision to try again.
     """
     if not len(begun):
         return begun
     conn, symbol_id, base, sessions = warehouse.conn, subject.instrument.symbol_id, subject.chain.base, subject.sessions
-    begun = begun[is_listed(sessions, subject.instrument)[begun]]
+    begun = expected_rows(warehouse, subject, begun)
     covered = valid_coverage(conn, symbol_id, base, warehouse.now())
     good = is_covered(sessions, begun, covered, warehouse.now())
     if again and good.any():

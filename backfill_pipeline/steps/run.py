@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -12,8 +13,10 @@ from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
 from backfill_pipeline.storage.symbols import lock, try_lock, unlock
 
+from .closures import Closures
 from .fetching import MOST, Answers, Fetching, Unit, ask, at_once
 from .job import Job
+from .lifetimes import relist
 from .outcomes import PartitionOutcome
 from .task import Task
 from .warehouse import Warehouse
@@ -48,6 +51,8 @@ class Run:
         self._under_way: Counter[str] = Counter()
         self._at_once: dict[str, int] = {}
         self._ready: list[Done] = []
+        self.closures = Closures(warehouse, work)
+        self.relisted: set[str] = set()
 
     def through(self) -> Iterator[Done]:
         """Ask, write, tell; until no job needs anything more. Raises what dead providers said, if sessions are left."""
@@ -131,13 +136,32 @@ class Run:
         news = job.look_up(answers)
         for line in news:
             logger.warning(line)
-        if not news:
+        if news:
+            self._relist(job)
+        else:
             findings = write_answers(self.warehouse, answers.unit.subject, answers.fetched, self.work)
             self.hear(answers.unit.provider, answers.failure, partly=any(one.answered for one in answers.fetched))
             job.take(answers, findings)
+            if self.closures.heed(answers.unit, answers.fetched):
+                self._refresh_others(job)
         job.refresh()
         self.unlock(job)
         self.tell(job)
+
+    def _relist(self, job: Job) -> None:
+        """The symbol of a locked job is not what it was: the tables and its other job are to know."""
+        relist(self.warehouse, job.task.instrument.symbol, self.work)
+        for other in self.jobs:
+            if other.task.instrument.symbol_id == job.task.instrument.symbol_id:
+                other.task = replace(other.task, instrument=job.task.instrument)
+        self.relisted.add(job.task.instrument.symbol)
+
+    def _refresh_others(self, job: Job) -> None:
+        """A session was taken as closed, or is one after all: what is open has changed for all."""
+        for other in self.jobs:
+            if other is not job:
+                other.refresh()
+                self.tell(other)
 
     def hear(self, provider: Provider, failure: ProviderError | None, *, partly: bool = False) -> None:
         """Note what came of a question. A provider that is dead is asked nothing more. `partly`: it answered some."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from backfill_pipeline.domain.completeness import State, is_covered, is_listed
+from backfill_pipeline.domain.completeness import State, is_covered
 from backfill_pipeline.domain.grain import Period, periods_between, stretches
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.timeframe import Chain
@@ -14,7 +14,7 @@ from backfill_pipeline.storage.coverage import record_served, undoubted_coverage
 from backfill_pipeline.storage.events import stale_since
 from backfill_pipeline.storage.symbols import get_instruments
 
-from .open_sessions import begun_rows
+from .open_sessions import begun_rows, expected_rows
 from .outcomes import states
 from .requests import BackfillRequest, RequestError
 from .warehouse import Subject, Warehouse
@@ -24,7 +24,8 @@ from .warehouse import Subject, Warehouse
 class Task:
     """Bring `periods` of one symbol's chain to completeness. `days`: what of them is wanted (None: all of them).
 
-    `ask` False: ask no provider, derive anew from what is stored.
+    `ask` False: ask no provider, derive anew from what is stored. `adds` False: what is wanted stays as it is.
+    `again` False: nobody asked for it now, and sessions that lack bars wait for their next attempt.
     """
 
     instrument: Instrument
@@ -32,6 +33,8 @@ class Task:
     periods: tuple[Period, ...]
     days: tuple[date, date] | None = None
     ask: bool = True
+    adds: bool = True
+    again: bool = True
 
 
 def tasks_of(warehouse: Warehouse, request: BackfillRequest, starts: Mapping[str, date]) -> list[Task]:
@@ -57,6 +60,8 @@ def prepare(warehouse: Warehouse, task: Task) -> str:
     """Add what the task is about to what is wanted, and note what can be served of it; says what, in words."""
     conn, base, subject = warehouse.conn, task.chain.base, warehouse.subject(task.instrument, task.chain)
     served = note_served(warehouse, subject)
+    if not task.adds:
+        return served
     with conn:
         for group in stretches(task.periods):
             first, last = group[0].first, group[-1].last
@@ -92,8 +97,8 @@ def to_do_again(warehouse: Warehouse, task: Task, complete: Sequence[Period]) ->
         begun = begun_rows(warehouse, subject, complete[0].first, complete[-1].last)
         known = undoubted_coverage(warehouse.conn, symbol_id, base)
         stale = stale_since(warehouse.conn, symbol_id, base) is not None
-    listed = begun[is_listed(sessions, task.instrument)[begun]]
-    doubted = sessions.session[listed[~is_covered(sessions, listed, known, warehouse.now())]].astype(object)
+        expected = expected_rows(warehouse, subject, begun)
+    doubted = sessions.session[expected[~is_covered(sessions, expected, known, warehouse.now())]].astype(object)
     found = [period for period in complete if any(period.first <= day <= period.last for day in doubted)]
     return found if found or not stale else [complete[-1]]
 

@@ -20,16 +20,21 @@ from backfill_pipeline.providers.router import Route, Router
 from backfill_pipeline.storage.calendars import store_sessions
 from backfill_pipeline.storage.overrides import closed_days
 
+from .disk import Disk
+
 
 @dataclass(frozen=True)
 class Warehouse:
-    """`conn`: one connection, used by one thread, search_path on `market`. `now`: aware, UTC."""
+    """`conn`: one connection, used by one thread, search_path on `market`. `now`: aware, UTC. `disk`: where the
+    server's data are, if that is on this machine.
+    """
 
     conn: Connection
     router: Router
     now: Callable[[], datetime]
     intraday_grain: Grain = "day"
     daily_grain: Grain = "month"
+    disk: Disk | None = None
     _sessions: dict[str, Sessions] = field(default_factory=dict, repr=False)
 
     def grain(self, chain: Chain) -> Grain:

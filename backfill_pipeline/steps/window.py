@@ -51,6 +51,13 @@ class Work:
     received_of: Counter[tuple[str, Timeframe]] = field(default_factory=Counter)
     written_of: Counter[tuple[str, Timeframe]] = field(default_factory=Counter)
 
+    def stored(self, symbol: str, changes: Mapping[Timeframe, Changes]) -> None:
+        """Count what a transaction has written, once it is through: until then a kill takes it back."""
+        for timeframe, change in changes.items():
+            self.written += change.written
+            self.removed += change.withdrawn
+            self.written_of[symbol, timeframe] += change.written
+
     @property
     def to_go(self) -> str:
         """What is left to ask for, for people: `; about 12 requests and 0:02:25 to go`; empty for nothing."""
@@ -64,12 +71,15 @@ def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetc
     received = sum(answer.received for answer in answers)
     work.received += received
     work.received_of[subject.instrument.symbol, subject.chain.base] += received
+    _refuse_full(warehouse)
+    changes: dict[Timeframe, Changes] = {}
     with warehouse.conn:
         notes = adjusted(warehouse, subject, answers)
         if not notes:
             changes = _ingest(warehouse, subject, answers, notes)
             _weeks(warehouse, subject, days, changes)
             _follow(warehouse, subject, changes, work)
+    work.stored(subject.instrument.symbol, changes)
     return notes
 
 
@@ -84,10 +94,12 @@ def settle(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: 
         _weeks(warehouse, subject, begun, changes)
         _follow(warehouse, subject, changes, work)
         work.features += refresh_stale(warehouse, subject)
+    work.stored(subject.instrument.symbol, changes)
 
 
 def rederive(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: Work) -> None:
     """Everything derived anew from the stored base bars of the sessions `begun`."""
+    _refuse_full(warehouse)
     with warehouse.conn:
         unlisted = explain_unlisted(warehouse, subject, begun)
         write_status(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, unlisted, warehouse.now())
@@ -96,19 +108,27 @@ def rederive(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work
             changes[timeframe] = changes.get(timeframe, Changes()) + reached
         _weeks(warehouse, subject, begun, changes)
         _follow(warehouse, subject, changes, work)
+    work.stored(subject.instrument.symbol, changes)
 
 
 def judge_again(warehouse: Warehouse, subject: Subject, rows: Rows, work: Work) -> list[date]:
     """Count and judge the stored sessions `rows` (ascending) anew, and derive again what follows from those that
     changed, which are returned.
     """
+    changes: dict[Timeframe, Changes] = {}
     with warehouse.conn:
         changed = look_again(warehouse, subject, rows)
         if changed:
             changes = _rederive(warehouse, subject, changed)
             _weeks(warehouse, subject, changed, changes)
             _follow(warehouse, subject, changes, work)
+    work.stored(subject.instrument.symbol, changes)
     return changed
+
+
+def _refuse_full(warehouse: Warehouse) -> None:
+    if warehouse.disk is not None:
+        warehouse.disk.refuse_full()
 
 
 def _weeks(warehouse: Warehouse, subject: Subject, days: Sequence[date], changes: dict[Timeframe, Changes]) -> None:
@@ -179,9 +199,6 @@ def _everything(subject: Subject, days: Sequence[date]) -> dict[Timeframe, Chang
 
 def _follow(warehouse: Warehouse, subject: Subject, changes: dict[Timeframe, Changes], work: Work) -> None:
     for timeframe, change in changes.items():
-        work.written += change.written
-        work.written_of[subject.instrument.symbol, timeframe] += change.written
-        work.removed += change.withdrawn
         if change.first is not None and change.last is not None:
             reached = Window(change.first, change.last + 1)
             work.features += derive_features(warehouse, subject, timeframe, reached).written

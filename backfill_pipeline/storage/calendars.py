@@ -17,11 +17,15 @@ _TIMES = ("day_start", "day_end", "pre_open", "open", "break_start", "break_end"
 def store_sessions(conn: Connection, sessions: Sessions) -> int:
     """Make the calendar's stored sessions those of `sessions`, unless they say the same already (and maybe more, later
     on). Rows written; commits.
-
-    One transaction under a lock, so several processes may do it at once.
     """
+    with conn:
+        return put_sessions(conn, sessions)
+
+
+def put_sessions(conn: Connection, sessions: Sessions) -> int:
+    """The same in the open transaction, under a lock, so several processes may do it at once."""
     minutes = int(((sessions.close - sessions.open) // MINUTE).sum()), int(sessions.expected_1m.sum())
-    with conn, conn.cursor() as cursor:
+    with conn.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(3, hashtext(%s))", (sessions.calendar,))
         cursor.execute(
             "SELECT count(*), sum(extract(epoch FROM close - open))::bigint / 60, sum(expected_1m), max(session)"

@@ -125,8 +125,8 @@ def disagreeing_days(conn: Connection, since: datetime, tolerance: float, price:
 
 @dataclass(frozen=True)
 class CalendarNews:
-    """`ends`: last session of each calendar in use. `closed`: stored sessions that it does not have. `silent`: due
-    sessions on which none of at least FEWEST listed symbols traded.
+    """`ends`: last session of each calendar in use. `closed`: days with bars, stored or only seen, that it does not
+    have. `silent`: due sessions on which none of at least FEWEST listed symbols traded, taken as closed or not.
     """
 
     ends: dict[str, date]
@@ -149,23 +149,33 @@ def calendar_news(conn: Connection, base: Base, since: date) -> CalendarNews:
         ends = dict(cursor.fetchall())
     closed = _found(
         conn,
-        "SELECT count(*) OVER (), y.calendar, b.session, count(*) AS symbols FROM symbols AS y"
-        " CROSS JOIN LATERAL (SELECT DISTINCT session FROM bars WHERE symbol_id = y.symbol_id"
-        "  AND timeframe = %(sums)s AND ts >= %(since)s OFFSET 0) AS b"
-        " WHERE y.active AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.calendar = y.calendar"
-        "  AND s.session = b.session) GROUP BY y.calendar, b.session ORDER BY b.session DESC LIMIT %(most)s",
-        "{1} {2}: {3} symbols have bars, and it is no session",
+        "WITH held AS (SELECT y.calendar, b.session AS day, format('%%s symbols have bars', count(*)) AS what"
+        "  FROM symbols AS y CROSS JOIN LATERAL (SELECT DISTINCT session FROM bars WHERE symbol_id = y.symbol_id"
+        "   AND timeframe = %(sums)s AND ts >= %(since)s OFFSET 0) AS b WHERE y.active GROUP BY 1, 2"
+        "), seen AS (SELECT calendar, day, min(provider) || ' has bars of it' AS what FROM calendar_evidence"
+        "  WHERE traded AND day >= %(since)s GROUP BY 1, 2"
+        ") SELECT count(*) OVER (), calendar, day, what FROM"
+        "  (SELECT * FROM held UNION ALL SELECT * FROM seen"
+        "   WHERE (calendar, day) NOT IN (SELECT calendar, day FROM held)) AS known"
+        " WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.calendar = known.calendar"
+        "  AND s.session = known.day) ORDER BY day DESC LIMIT %(most)s",
+        "{1} {2}: {3}, and it is no session",
         sums="4h" if base == "1m" else "1d",
         since=since,
     )
     silent = _found(
         conn,
-        "SELECT count(*) OVER (), calendar, session, count(*) FROM wanted_sessions AS w JOIN symbols AS y"
-        " USING (symbol_id, calendar) WHERE active AND w.base = %(base)s AND session >= %(since)s AND not_due = 0"
-        " AND session BETWEEN coalesce(first_date, '-infinity') AND coalesce(last_date, 'infinity')"
-        " GROUP BY calendar, session HAVING sum(stored) = 0 AND sum(missing) > 0 AND count(*) >= %(fewest)s"
+        "WITH silent AS (SELECT calendar, session, format('none of %%s symbols traded; if it was closed', count(*))"
+        "   AS what FROM wanted_sessions AS w JOIN symbols AS y USING (symbol_id, calendar)"
+        "  WHERE active AND w.base = %(base)s AND session >= %(since)s AND not_due = 0"
+        "   AND session BETWEEN coalesce(first_date, '-infinity') AND coalesce(last_date, 'infinity')"
+        "  GROUP BY calendar, session HAVING sum(stored) = 0 AND sum(missing) > 0 AND count(*) >= %(fewest)s"
+        "), assumed AS (SELECT calendar, session, 'taken as closed (unconfirmed); if it was' FROM calendar_overrides"
+        "  WHERE kind = 'unconfirmed' AND session >= %(since)s AND (calendar, session) NOT IN"
+        "   (SELECT calendar, session FROM silent)"
+        ") SELECT count(*) OVER (), * FROM (TABLE silent UNION ALL TABLE assumed) AS both_of"
         " ORDER BY session DESC LIMIT %(most)s",
-        "{1} {2}: none of {3} symbols traded; if it was closed: backfill calendar close {1} {2} --note why",
+        "{1} {2}: {3}: backfill calendar close {1} {2} --note why",
         base=base,
         since=since,
         fewest=FEWEST,

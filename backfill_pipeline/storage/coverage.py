@@ -105,6 +105,11 @@ def wanted_sessions(
     return [session.astype(object) for session in sessions.session[rows]]
 
 
+def wanted_windows(conn: Connection, symbol_id: int, timeframe: Base) -> list[Window]:
+    """What is wanted, servable or not; disjoint, joined and ascending. One without an end ends in 2096."""
+    return _ranges(conn, _WANTED, symbol_id, timeframe)
+
+
 def wanted_rows(
     conn: Connection, instrument: Instrument, timeframe: Base, sessions: Sessions, rows: slice
 ) -> npt.NDArray[np.int64]:

@@ -12,18 +12,22 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 from psycopg2.sql import SQL, Literal
 
 from backfill_pipeline.domain.timeframe import Base
+from backfill_pipeline.domain.verdicts import SHARED_MINUTES
 from backfill_pipeline.domain.windows import MINUTE, Window, to_datetime, to_micros
 
 from .copying import copy_out
 from .coverage import as_range
 
+# Other symbols that are looked at: five are needed, and some are illiquid.
+MOST_OTHERS = 12
 
-def neighbours(conn: Connection, symbol_id: int, first: date, last: date, most: int) -> dict[date, bool]:
-    """Sessions of minutes that are settled and hold bars: those of [first, last] and the `most` nearest on either side.
-    True: nothing is missing in them.
+
+def neighbours(conn: Connection, symbol_id: int, first: date, last: date, most: int) -> list[date]:
+    """Sessions of minutes that are settled and hold bars, ascending: those of [first, last] and the `most` nearest on
+    either side.
     """
     known = (
-        "SELECT session, missing = 0 AS complete FROM session_status WHERE symbol_id = %(id)s AND timeframe = '1m'"
+        "SELECT session FROM session_status WHERE symbol_id = %(id)s AND timeframe = '1m'"
         " AND stored > 0 AND NOT explained ? 'not_due' AND session"
     )
     with conn.cursor() as cursor:
@@ -33,7 +37,7 @@ def neighbours(conn: Connection, symbol_id: int, first: date, last: date, most: 
             f" ({known} > %(last)s ORDER BY session LIMIT %(most)s) ORDER BY session",
             {"id": symbol_id, "first": first, "last": last, "most": most},
         )
-        return dict(cursor.fetchall())
+        return [row[0] for row in cursor.fetchall()]
 
 
 def explained_or_lacking(conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date) -> list[date]:
@@ -108,15 +112,15 @@ class Seen:
 
 
 def other_symbols(
-    conn: Connection, symbol_id: int, calendar: str, spans: Sequence[tuple[date, Window, Window]], most: int
+    conn: Connection, symbol_id: int, calendar: str, spans: Sequence[tuple[date, Window, Window]]
 ) -> list[Seen]:
-    """Of at most `most` other symbols of the calendar whose first session of `spans` is settled and holds bars: what
+    """Of at most 12 other symbols of the calendar whose first session of `spans` is settled and holds bars: what
     they have in each span's (session, minutes, day).
     """
     columns = {
         "id": symbol_id,
         "calendar": calendar,
-        "most": most,
+        "most": MOST_OTHERS,
         "session": spans[0][0],
         "sessions": [session for session, _, _ in spans],
         "lows": [to_datetime(minutes.start) for _, minutes, _ in spans],
@@ -129,17 +133,20 @@ def other_symbols(
             "WITH peers AS ("
             "  SELECT t.symbol_id FROM session_status AS t JOIN symbols AS y USING (symbol_id)"
             "  WHERE y.calendar = %(calendar)s AND t.timeframe = '1m' AND t.session = %(session)s AND t.stored > 0"
-            "  AND NOT t.explained ? 'not_due' AND t.symbol_id <> %(id)s ORDER BY t.symbol_id LIMIT %(most)s"
-            ") SELECT p.symbol_id, s.session, m.bars, m.volume, m.total, d.volume"
+            "  AND NOT t.explained ? 'not_due' AND t.symbol_id <> %(id)s ORDER BY y.symbol LIMIT %(most)s"
+            ") SELECT p.symbol_id, s.session, m.bars, m.volume, t.total, d.volume"
             " FROM peers AS p"
             " CROSS JOIN unnest(%(sessions)s::date[], %(lows)s::timestamptz[], %(highs)s::timestamptz[],"
             "  %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS s (session, low, high, day_start, day_end)"
             " CROSS JOIN LATERAL ("
-            "  SELECT count(*) FILTER (WHERE b.ts >= s.low AND b.ts < s.high) AS bars,"
-            "   coalesce(sum(b.volume) FILTER (WHERE b.ts >= s.low AND b.ts < s.high), 0) AS volume,"
-            "   coalesce(sum(b.volume), 0) AS total"
+            "  SELECT count(*) AS bars, coalesce(sum(b.volume), 0) AS volume"
             "  FROM bars AS b WHERE b.symbol_id = p.symbol_id AND b.timeframe = '1m'"
-            "  AND b.ts >= s.day_start AND b.ts < s.day_end) AS m"
+            "  AND b.ts >= s.low AND b.ts < s.high) AS m"
+            " CROSS JOIN LATERAL ("  # the sum that was noted when the session was written, else a new one
+            "  SELECT coalesce((SELECT t.volume_sum FROM session_status AS t WHERE t.symbol_id = p.symbol_id"
+            "    AND t.timeframe = '1m' AND t.session = s.session),"
+            "   (SELECT sum(b.volume) FROM bars AS b WHERE b.symbol_id = p.symbol_id AND b.timeframe = '1m'"
+            "    AND b.ts >= s.day_start AND b.ts < s.day_end), 0) AS total) AS t"
             " LEFT JOIN LATERAL ("
             "  SELECT b.volume FROM bars AS b WHERE b.symbol_id = p.symbol_id AND b.timeframe = '1d'"
             "  AND b.ts >= s.day_start AND b.ts < s.day_end LIMIT 1) AS d ON true"
@@ -147,3 +154,45 @@ def other_symbols(
             columns,
         )
         return [Seen(*row) for row in cursor.fetchall()]
+
+
+def judged_by_others(
+    conn: Connection, calendar: str, mine: Sequence[str], sessions: Sequence[date], spared: Sequence[date]
+) -> dict[str, list[date]]:
+    """By followed symbol, those of the `sessions` of which other symbols tell, `mine` among them, why minutes are
+    absent: its halts and gaps that others were asked about, and no trade where one of `mine` has such a halt or gap.
+
+    `spared`: sessions whose halts are known from a list. Left out are sessions of which so many symbols are stored that
+    come before `mine` that these are never asked.
+    """
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "WITH looked AS ("
+            "  SELECT y.symbol, t.session, t.explained, t.explained ? 'halt' AND t.session <> ALL(%(spared)s::date[])"
+            "   OR t.missing > 0 AND EXISTS (SELECT FROM gaps AS g JOIN sessions AS s ON s.calendar = y.calendar"
+            "    AND s.session = t.session WHERE g.symbol_id = t.symbol_id AND g.timeframe = '1m'"
+            "    AND g.resolved_at IS NULL AND g.evidence ? 'others' AND g.time_window && tstzrange(s.open, s.close))"
+            "   AS shared"
+            "  FROM session_status AS t JOIN symbols AS y USING (symbol_id)"
+            "  WHERE y.calendar = %(calendar)s AND y.active AND t.timeframe = '1m' AND t.session = ANY(%(sessions)s)"
+            "  AND (t.missing > 0 OR t.explained ?| ARRAY['halt', 'no_trade'])"
+            "), of_mine AS (SELECT DISTINCT session FROM looked WHERE shared AND symbol = ANY(%(mine)s))"
+            " SELECT symbol, session FROM looked AS k WHERE (shared OR session IN (SELECT session FROM of_mine)"
+            "   AND coalesce((explained ->> 'no_trade')::integer, 0) >= %(fewest)s)"
+            " AND (SELECT count(*) FROM session_status AS t JOIN symbols AS y USING (symbol_id)"
+            "   WHERE y.calendar = %(calendar)s AND t.timeframe = '1m' AND t.session = k.session AND t.stored > 0"
+            "   AND y.symbol < (SELECT min(m) FROM unnest(%(mine)s) AS m)) <= %(most)s"
+            " ORDER BY symbol, session",
+            {
+                "calendar": calendar,
+                "mine": list(mine),
+                "sessions": list(sessions),
+                "spared": list(spared),
+                "fewest": SHARED_MINUTES,
+                "most": MOST_OTHERS,
+            },
+        )
+        found: dict[str, list[date]] = {}
+        for symbol, session in cursor.fetchall():
+            found.setdefault(symbol, []).append(session)
+        return found

@@ -113,21 +113,6 @@ def acceptable(conn: Connection, gap_ids: Sequence[int]) -> list[StoredGap]:
     return found
 
 
-def symbols_lacking(conn: Connection, calendar: str, window: Window) -> dict[str, list[int]]:
-    """By followed symbol of the calendar, where its gaps of minutes in `window` that are not known as outages start."""
-    with conn.cursor() as cursor:
-        cursor.execute(
-            "SELECT y.symbol, lower(g.time_window) FROM gaps AS g JOIN symbols AS y USING (symbol_id)"
-            " WHERE g.resolved_at IS NULL AND g.timeframe = '1m' AND g.verdict = 'missing' AND g.time_window && %s"
-            " AND y.calendar = %s AND y.active ORDER BY 1, 2",
-            (as_range(window), calendar),
-        )
-        found: dict[str, list[int]] = {}
-        for symbol, start in cursor.fetchall():
-            found.setdefault(symbol, []).append(to_micros(start))
-        return found
-
-
 def explained_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> dict[str, list[Window]]:
     """Past gaps whose bars count as explained, by resolution: ACCEPTED by a person, AGREED by two answers."""
     with conn.cursor() as cursor:

@@ -16,11 +16,12 @@ from dagster._utils.error import SerializableErrorInfo
 from backfill_pipeline.cli.doctor import check_daemon
 from backfill_pipeline.steps.diagnosis import Check
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.mailbox import mailbox
 from backfill_pipeline_tests.shell import Shell, shell
 from backfill_pipeline_tests.standin import StandIn
 
 KEY = "planted-key-0123456789"
-CHECKS = ["settings", "disk", "database", "checksums", "clock", "calendars", "polygon", "dagster", "daemon"]
+CHECKS = ["settings", "notify", "disk", "database", "checksums", "clock", "calendars", "polygon", "dagster", "daemon"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_good_installation_is_told_in_a_line_a_check_with_one_request(site: Sh
     assert total == "1 warning"
     assert KEY not in ran.stdout
     assert "POLYGON_API_KEY is set, TRADIER_TOKEN is not set; no .env in this folder" in lines[0]
-    assert "PostgreSQL 1" in lines[2]
+    assert "PostgreSQL 1" in lines[3]
     assert [seen.status for seen in standin.requests] == [200]
     assert standin.leaks == []
 
@@ -110,6 +111,30 @@ def test_a_wrong_key_is_a_problem(site: Shell, standin: StandIn) -> None:
     assert checks["polygon"]["next_step"] == "correct it"
     assert "another-key-9876543210" not in ran.stdout + ran.stderr
     assert [seen.status for seen in standin.requests] == [401]
+
+
+def test_a_test_message_is_sent_on_request_only_and_shows_no_address(site: Shell) -> None:
+    with mailbox() as box:
+        addresses = {
+            "BACKFILL_WEBHOOK_URL": box.url().get_secret_value(),
+            "BACKFILL_HEARTBEAT_URL": box.url("beat").get_secret_value(),
+        }
+        ran, checks = asked(site, **addresses)
+        assert checks["notify"]["detail"].endswith("BACKFILL_HEARTBEAT_URL is set; not tried: backfill doctor --notify")
+        assert box.calls == []
+        told = [ran]
+        for answers in ([], [404]):
+            box.answers = answers
+            told.append(site.quick("doctor", "--notify", **addresses))
+        assert [ran.returncode for ran in told] == [0, 0, 1]
+        assert box.messages[0]["kind"] == "test"
+        assert box.heartbeats() == 2
+        good, bad = (next(line for line in ran.stdout.splitlines() if " notify " in line) for ran in told[1:])
+        assert good.endswith("BACKFILL_WEBHOOK_URL took a message, BACKFILL_HEARTBEAT_URL took a message")
+        assert "BACKFILL_WEBHOOK_URL took none: the server answers 404" in bad
+        assert bad.endswith("next: correct BACKFILL_WEBHOOK_URL, or unset it")
+        assert not any(box.secret in ran.stdout + ran.stderr for ran in told)
+        assert box.secret not in site.quick("env", **addresses).stdout
 
 
 def test_a_paused_provider_is_not_asked(site: Shell, standin: StandIn) -> None:

@@ -36,7 +36,8 @@ def test_the_jobs_have_the_promised_names(definitions: dg.Definitions) -> None:
     names = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
 
     bars = {"backfill_intraday", "backfill_daily", "master_backfill", "nightly_backfill", "ensure_coverage"}
-    assert names == {*bars, "register_symbols", "refresh_corporate_actions", "check_everything"}
+    bars |= {"intraday_backfill", "repair_gaps"}
+    assert names == {*bars, "register_symbols", "refresh_corporate_actions", "check_everything", "reconcile"}
     for name in names:
         assert definitions.resolve_job_def(name).description
 

@@ -74,7 +74,6 @@ class Trading:
             np.concatenate(volumes),
             days,
             answered,
-            np.zeros(len(self.rows), dtype=bool),
         )
 
     def _session(self, row: int, random: np.random.Generator) -> tuple[npt.NDArray[np.int64], Floats]:

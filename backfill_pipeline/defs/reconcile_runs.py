@@ -1,0 +1,167 @@
+"""Jobs and runs that ended without a word, for their process is gone: told by what Dagster and the database know.
+
+By a sensor, and by the commands that show jobs, so that it happens where no daemon is up.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.tags import BACKFILL_ID_TAG, MAX_RETRIES_TAG
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
+
+from backfill_pipeline.steps.progress import with_next_step
+from backfill_pipeline.storage.connection import connect
+from backfill_pipeline.storage.databases import open_databases
+from backfill_pipeline.storage.jobs import (
+    BackfillJob,
+    EndStatus,
+    close_job,
+    forget_jobs,
+    has_begun,
+    is_held,
+    open_job,
+    open_jobs,
+    runs_of,
+)
+from backfill_pipeline.storage.progress import connected_for
+
+from .job_progress import job_of_run, origin_of
+from .resources import USER_ERRORS, Pipeline
+
+_STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
+_ENDS: dict[object, EndStatus] = {
+    dg.DagsterRunStatus.SUCCESS: "completed",
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+    BulkActionStatus.COMPLETED_SUCCESS: "completed",
+    BulkActionStatus.COMPLETED_FAILED: "failed",
+    BulkActionStatus.FAILED: "failed",
+    BulkActionStatus.CANCELED: "canceled",
+}
+# Jobs about bars: each of their runs has a job in backfill_jobs.
+_JOBS = (
+    "backfill_intraday",
+    "backfill_daily",
+    "master_backfill",
+    "ensure_coverage",
+    "nightly_backfill",
+    "intraday_backfill",
+    "repair_gaps",
+)
+GONE = "its process is gone: it was killed, or its machine went down"
+_FAILED = "it failed; the pages of its runs in the UI have the reason"
+
+# A command's process shows itself within this time of asking for a run, in seconds.
+_SHOWS_WITHIN = 60.0
+# A run that has not come as far as its bars is known by its warehouse alone, opened about when the run started. Clocks
+# of machines differ: it is believed dead only where none is open from this long before to after, in seconds.
+_ABOUT = 300.0
+# Dagster's own list of ticks ends there, too.
+_KEPT = timedelta(days=90)
+
+
+def reconcile(instance: dg.DagsterInstance, conn: Connection, now: datetime) -> list[str]:
+    """End runs that Dagster takes for alive and whose process is gone, and jobs of which no run is left; take up what
+    waits for its first run. Returns a line for each that was ended.
+    """
+    gone = [_end_ghost(instance, run) for run in _ghosts(instance, conn)]
+    _take_up(instance, conn, now)
+    with conn:
+        jobs = open_jobs(conn)
+    closed = [line for job in jobs if (line := _close(instance, conn, job, now))]
+    return [*gone, *closed]
+
+
+def _ghosts(instance: dg.DagsterInstance, conn: Connection) -> Iterator[dg.DagsterRun]:
+    for record in instance.get_run_records(dg.RunsFilter(statuses=list(_STARTED))):
+        run = record.dagster_run
+        with conn:
+            begun = has_begun(conn, run.run_id)
+        if is_held(conn, run.run_id) or not (begun or _is_long_alone(conn, record.start_time)):
+            continue
+        again = instance.get_run_by_id(run.run_id)  # it may have ended in between
+        if again is not None and again.status in _STARTED:
+            yield again
+
+
+def _is_long_alone(conn: Connection, started: float | None) -> bool:
+    if started is None or (age := time.time() - started) < _ABOUT:
+        return False
+    with conn:
+        return not any(abs(age - seconds) < _ABOUT for seconds in connected_for(conn))
+
+
+def _end_ghost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, GONE)
+        return f"run {run.run_id} was canceled: {GONE}"
+    if run.remote_job_origin is None:  # a shell's, which no daemon could start again
+        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+    instance.report_run_failed(run, GONE)
+    return f"run {run.run_id} failed: {GONE}"
+
+
+def _take_up(instance: dg.DagsterInstance, conn: Connection, now: datetime) -> None:
+    """Jobs for what nobody has begun yet: backfills, and runs in the queue."""
+    with conn:
+        for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+            open_job(
+                conn, backfill.backfill_id, "ui", min(now, datetime.fromtimestamp(backfill.backfill_timestamp, UTC))
+            )
+        for record in instance.get_run_records(dg.RunsFilter(statuses=list(_WAITING))):
+            run = record.dagster_run
+            if run.job_name in _JOBS and BACKFILL_ID_TAG not in run.tags:
+                open_job(conn, job_of_run(run), origin_of(run), min(now, record.create_timestamp))
+
+
+def _close(instance: dg.DagsterInstance, conn: Connection, job: BackfillJob, now: datetime) -> str | None:
+    """End a job that is over for Dagster, or that nobody will go on with; its line."""
+    with conn:
+        runs = runs_of(conn, job.id)
+    lost = []
+    for run_id in (run_id for run_id, is_open in runs.items() if is_open):
+        if is_held(conn, run_id):
+            return None
+        lost.append(run_id)
+    status = _status(instance, conn, job, now)
+    if status is None:
+        return None
+    message = {"completed": None, "canceled": "canceled", "failed": GONE if lost or not runs else _FAILED}[status]
+    with conn:
+        close_job(conn, job.id, status, message and with_next_step(message, job, now.date()), now)
+    return f"job {job.id} {status}"
+
+
+def _status(instance: dg.DagsterInstance, conn: Connection, job: BackfillJob, now: datetime) -> EndStatus | None:
+    """How a job without a living run has ended; None: it has not."""
+    assert job.dagster_id is not None
+    if run := instance.get_run_by_id(job.dagster_id):
+        return _ENDS.get(run.status)
+    if backfill := instance.get_backfill(job.dagster_id):
+        return _ENDS.get(backfill.status)
+    waits = now - job.created_at < timedelta(seconds=_SHOWS_WITHIN) or is_held(conn, job.dagster_id)
+    return None if waits else "failed"
+
+
+@dg.sensor(
+    name="reconcile_sensor",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends runs whose process is gone, and keeps backfill_jobs true to what Dagster knows.",
+)
+def reconcile_sensor(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.SkipReason:
+    try:
+        with closing(
+            connect(open_databases(pipeline.settings).market_url, application_name="backfill progress")
+        ) as conn:
+            lines = reconcile(context.instance, conn, pipeline.now())
+            with conn:
+                forget_jobs(conn, pipeline.now() - _KEPT)
+    except USER_ERRORS as error:
+        return dg.SkipReason(str(error))
+    return dg.SkipReason("; ".join(lines) or "every run and every job is what it says")
