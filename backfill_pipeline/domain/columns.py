@@ -7,6 +7,7 @@ from __future__ import annotations
 from .event_columns import EVENT_TABLES
 from .feature_list import FEATURES
 from .gap_columns import GAP_TABLES
+from .housekeeping_columns import HOUSEKEEPING_TABLES
 from .job_columns import JOB_TABLES
 from .look_columns import LOOKS
 from .table_columns import TableColumn, TableDeclaration
@@ -156,49 +157,6 @@ _STATUS = (
     _c("volume_sum", "double precision", "shares or coins", "over these: volume"),
 )
 
-_BUDGET_KEY = (
-    _c("provider", "text", "-", "who is asked"),
-    _c("base_url", "text", "-", "where"),
-    _c("key_fingerprint", "text", "-", "a hash of the key, never the key"),
-)
-
-_BUDGET = (
-    *_BUDGET_KEY,
-    _c("next_at", "timestamp with time zone", "UTC", "first moment that is not handed out yet"),
-    _c("handed_out", "bigint", "requests", "slots handed out so far"),
-    _c("passed_over", "integer", "requests", "slots in a row that went past an older caller"),
-    _c("paused_at", "timestamp with time zone", "UTC", "handing out has stopped; NULL: it has not"),
-    _c("budget_id", "integer", "-", "identity"),
-)
-
-_QUEUE = (
-    _c("ticket", "bigint", "-", "drawn in the order of arrival"),
-    _c("budget_id", "integer", "-", "see `provider_budget`"),
-    _c("rank", "smallint", "-", "0 nightly, 1 repair, 2 backfill"),
-    _c("back_at", "timestamp with time zone", "UTC", "when the caller asks again; one that does not is dead"),
-)
-
-_LIMITS = (
-    *_BUDGET_KEY,
-    _c("name", "text", "-", "which limit"),
-    _c("day", "date", "date", "the day it is about; NULL: looked for, and not to be known"),
-    _c("learned_at", "timestamp with time zone", "UTC", "when"),
-)
-
-_STAMP = (
-    _c("one_row", "boolean", "-", "true: there is one row at most"),
-    _c("stamp", "text", "-", "changes with every run; Dagster's database keeps the same, while both are of one day"),
-    _c("intraday_grain", "text", "-", "width of the partitions that were brought in line: `day`, `week` or `month`"),
-    _c("daily_grain", "text", "-", "the same of the daily chain"),
-    _c("stamped_at", "timestamp with time zone", "UTC", "when"),
-)
-
-_MIGRATIONS = (
-    _c("name", "text", "-", "file in `sql/`"),
-    _c("sha256", "text", "-", "its checksum when it was applied"),
-    _c("applied_at", "timestamp with time zone", "UTC", "when"),
-)
-
 _COMPLETENESS = (
     _c("symbol", "text", "-", "ticker"),
     _c("timeframe", "timeframe", "-", "any of the eight"),
@@ -261,11 +219,7 @@ TABLES = (
     TableDeclaration("features", "One row per symbol, timeframe and regular bar.", FEATURE_ROWS),
     *EVENT_TABLES,
     *JOB_TABLES,
-    TableDeclaration("provider_budget", "One row per provider, base URL and key.", _BUDGET),
-    TableDeclaration("provider_queue", "One row per caller that waits for a slot.", _QUEUE),
-    TableDeclaration("provider_limits", "One row per provider, base URL, key and limit.", _LIMITS),
-    TableDeclaration("dagster_stamp", "One row: the mark that Dagster's database carries, too.", _STAMP),
-    TableDeclaration("schema_migrations", "One row per applied file of `sql/`.", _MIGRATIONS),
+    *HOUSEKEEPING_TABLES,
     TableDeclaration("market_data_all", "View: bars of every segment with the symbol's text.", _MARKET_ALL),
     TableDeclaration(
         "market_data",
