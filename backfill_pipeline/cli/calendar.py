@@ -62,7 +62,7 @@ def list_(json: Json = False) -> None:
         print_json([asdict(one) for one in overrides])
         return
     if not overrides:
-        out.print("no day was closed by hand; to close one: backfill calendar close XNYS 2025-01-09 --note why")
+        out.print("every day is as its calendar says; to close one: backfill calendar close XNYS 2025-01-09 --note why")
         return
     table = Table("calendar", "day", "", "note", "since")
     for one in overrides:

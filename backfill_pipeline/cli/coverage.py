@@ -97,6 +97,8 @@ def _daemon_is_up(instance: dg.DagsterInstance) -> bool:
 
 def _submit(request: BackfillRequest) -> str:
     """Put a run of `ensure_coverage` into Dagster's queue; its id. Takes seconds: Dagster loads the code for it."""
+    from backfill_pipeline.defs.job_progress import ORIGIN_TAG
+
     run_id = str(uuid.uuid4())
     config = {
         "symbols": list(request.symbols),
@@ -105,6 +107,7 @@ def _submit(request: BackfillRequest) -> str:
         "end": request.end.isoformat(),
     }
     words = ["-m", _MODULE, "-j", "ensure_coverage", "--run-id", run_id]
+    words += ["--tags", jsonlib.dumps({ORIGIN_TAG: "shell"})]
     ops = jsonlib.dumps({"ops": {"ensure_coverage": {"config": config}}})
     ran = subprocess.run(  # noqa: S603  (our own program)
         [sys.executable, "-m", "dagster", "job", "launch", *words, "--config-json", ops],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.domain.timeframe import TIMEFRAMES
+from backfill_pipeline.storage.looks import last_look
 from backfill_pipeline.storage.status import Completeness, read_completeness
 from backfill_pipeline.storage.symbols import get_instruments, list_symbols
 
@@ -30,6 +32,7 @@ def matrix(
         print_json([asdict(row) for row in rows])
     elif rows:
         show_matrix(rows)
+        _tell_last_look(environment)
     else:
         out.print("nothing is wanted yet; next: backfill symbols add AAPL, then backfill run --symbols AAPL --days 30")
 
@@ -41,6 +44,17 @@ def completeness(environment: Environment, symbols: Sequence[str] | None = None)
             symbols = [r.instrument.symbol for r in list_symbols(warehouse.conn) if r.active]
         get_instruments(warehouse.conn, symbols)
         return read_completeness(warehouse.conn, symbols)
+
+
+def _tell_last_look(environment: Environment) -> None:
+    """The matrix says what is known; how old that knowledge is, too."""
+    with Pipeline(environment.settings).open() as warehouse, warehouse.conn:
+        look = last_look(warehouse.conn)
+    if look is None:
+        out.print("the tables were never held against what was written: backfill verify")
+        return
+    found = ", ".join(f"{count} {what}" for what, count in sorted(look.found.items())) or "nothing wrong"
+    out.print(f"last held against what was written at {look.looked_at.astimezone(UTC):%Y-%m-%d %H:%MZ}: {found}")
 
 
 # Columns that the table needs; a narrower terminal gets it without the dates.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
@@ -51,8 +52,8 @@ def with_periods(tasks: list[Task], instrument: Instrument, chain: Chain, period
     mine = next((t for t in tasks if t.instrument.symbol_id == instrument.symbol_id and t.chain is chain), None)
     days = sorted(day for period in periods for day in (period.first, period.last))
     if mine is None:
-        return [*tasks, Task(instrument, chain, tuple(periods), (days[0], days[-1]))]
+        return [*tasks, Task(instrument, chain, tuple(periods), (days[0], days[-1]), again=False)]
     assert mine.days is not None
     merged = tuple(sorted({*mine.periods, *periods}))
     span = (min(days[0], mine.days[0]), max(days[-1], mine.days[1]))
-    return [Task(instrument, chain, merged, span) if task is mine else task for task in tasks]
+    return [replace(task, periods=merged, days=span) if task is mine else task for task in tasks]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.domain.bars import concatenate
+from backfill_pipeline.domain.closures import UNCONFIRMED
 from backfill_pipeline.domain.completeness import SessionStatus
 from backfill_pipeline.domain.habits import REACH
 from backfill_pipeline.domain.sessions import REGULAR
@@ -30,7 +31,7 @@ from .warehouse import Subject, Warehouse
 Rows = npt.NDArray[np.int64]
 
 # Nobody has looked at these for want of an answer, or for a reason that is no matter of bars.
-_NOT_JUDGED = {"not_due", "not_listed"}
+_NOT_JUDGED = {"not_due", "not_listed", UNCONFIRMED}
 # Sessions looked at together span at most so many: with those within reach that is 4 MB a column of 24/7 minutes.
 _TOGETHER = 2 * REACH
 

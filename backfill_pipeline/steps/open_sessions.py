@@ -12,6 +12,7 @@ from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.storage.closures import assumed_closed
 from backfill_pipeline.storage.coverage import valid_coverage, wanted_rows
+from backfill_pipeline.storage.gaps import due_gaps
 from backfill_pipeline.storage.status import lacking_nothing
 
 from .warehouse import Subject, Warehouse
@@ -34,8 +35,9 @@ def expected_rows(warehouse: Warehouse, subject: Subject, begun: Rows) -> Rows:
 
 
 def open_rows(warehouse: Warehouse, subject: Subject, begun: Rows, *, again: bool) -> Rows:
-    """Those of the sessions `begun` to ask for: expected, and not covered by a still valid answer. `again`: one known
-    to lack bars, or never looked at, is open whatever the coverage says, for a run is somebody's decision to try again.
+    """Those of the sessions `begun` to ask for: expected, and not covered by a still valid answer or with a gap whose
+    next attempt has come. `again`: one known to lack bars, or never looked at, is open whatever the coverage says, for
+    a run is somebody's decision to try again.
     """
     if not len(begun):
         return begun
@@ -47,4 +49,7 @@ def open_rows(warehouse: Warehouse, subject: Subject, begun: Rows, *, again: boo
         days = sessions.session[begun]
         whole = lacking_nothing(conn, symbol_id, base, days[0].astype(object), days[-1].astype(object))
         good &= np.isin(days, np.array(whole, dtype="datetime64[D]"))
+    elif good.any():
+        gaps = np.array(due_gaps(conn, symbol_id, base, warehouse.now()), dtype=np.int64)
+        good &= ~np.isin(begun, sessions.row_of(gaps))
     return begun[~good]

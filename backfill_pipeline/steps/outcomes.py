@@ -9,6 +9,7 @@ from datetime import date
 
 import numpy as np
 
+from backfill_pipeline.domain.closures import UNCONFIRMED
 from backfill_pipeline.domain.completeness import SessionStatus, State, state_of
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.grid import expected_per_session
@@ -92,7 +93,7 @@ def outcomes(
     for period in periods:
         state = _state(subject, view, period)
         found = findings.get(period, ())
-        message = closed.get(period, "") or "; ".join(found)
+        message = closed.get(period, "") or "; ".join([*_unconfirmed(view, period), *found])
         if state == "incomplete":
             message = _why(subject, period, view, [*notes.get(period, ()), *found])
         elif state == "in progress":
@@ -100,6 +101,11 @@ def outcomes(
         elif state == "not served":
             message = f"{_name(subject, period)}: {served}"
         yield PartitionOutcome(subject.instrument.symbol, period, state, message, *summaries[period])
+
+
+def _unconfirmed(view: _View, period: Period) -> list[str]:
+    days = [day for day in view.of(period) if day in view.statuses and UNCONFIRMED in view.statuses[day].explained]
+    return [f"{day} {UNCONFIRMED}: nothing traded" for day in days]
 
 
 def _name(subject: Subject, period: Period) -> str:

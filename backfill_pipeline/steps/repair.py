@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
-from backfill_pipeline.domain.completeness import is_listed
 from backfill_pipeline.domain.grain import Period, period_of, periods_between
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.planning import Rows
@@ -20,12 +19,15 @@ from backfill_pipeline.storage.repairs import waiting_sessions, wanted_chains
 from backfill_pipeline.storage.status import read_status
 from backfill_pipeline.storage.symbols import get_instruments
 
-from .open_sessions import begun_rows
+from .open_sessions import begun_rows, expected_rows
 from .outcomes import outcomes
 from .run import Done
 from .task import Task, note_served
 from .warehouse import Subject, Warehouse
 from .window import Work
+
+# No market is closed for so long between two sessions.
+_CLOSED = timedelta(days=10)
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,28 @@ def repair_tasks(
         mine = None if where is None else [stretch for stretch in where if stretch.place == of]
         periods = tuple(p for p in one.attempts if mine is None or any(stretch.holds(p) for stretch in mine))
         if periods:
-            tasks.append(Task(one.instrument, one.chain, periods, adds=False))
+            tasks.append(Task(one.instrument, one.chain, periods, adds=False, again=again))
     return tasks
 
 
 def verification_tasks(warehouse: Warehouse, starts: Mapping[str, date], where: Sequence[Stretch]) -> list[Task]:
-    """A task for each symbol's chain, of every partition of `where`, for `verified`."""
+    """A task for each symbol's chain, of the partitions of `where` that hold wanted sessions or lie between such, for
+    `verified`.
+    """
     with warehouse.conn:
         instruments = get_instruments(warehouse.conn, list(dict.fromkeys(one.symbol for one in where)))
     places: dict[tuple[str, Chain], set[Period]] = {}
     for one in where:
         chain = one.of_chain
+        subject = warehouse.subject(instruments[one.symbol], chain)
+        with warehouse.conn:
+            rows = begun_rows(warehouse, subject, one.first - _CLOSED, one.last + _CLOSED)
+        if not len(rows):
+            continue
+        low, high = subject.sessions.session[rows[[0, -1]]].astype(object).tolist()
         periods = periods_between(max(one.first, starts[chain.name]), one.last, warehouse.grain(chain))
-        places.setdefault((one.symbol, chain), set()).update(periods)
+        mine = places.setdefault((one.symbol, chain), set())
+        mine.update(period for period in periods if period.first <= high and period.last >= low)
     return [
         Task(instruments[symbol], chain, tuple(sorted(periods)), ask=False, adds=False)
         for (symbol, chain), periods in places.items()
@@ -129,10 +140,9 @@ def verified(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterato
 
 
 def _due(warehouse: Warehouse, subject: Subject, first: date, last: date) -> list[date]:
-    """The wanted, servable and listed sessions of [first, last] whose answers are believed by now, ascending."""
+    """The wanted, servable and expected sessions of [first, last] whose answers are believed by now, ascending."""
     with warehouse.conn:
-        rows: Rows = begun_rows(warehouse, subject, first, last)
-    rows = rows[is_listed(subject.sessions, subject.instrument)[rows]]
+        rows: Rows = expected_rows(warehouse, subject, begun_rows(warehouse, subject, first, last))
     rows = rows[subject.route.due_at()[rows] <= to_micros(warehouse.now())]
     days: list[date] = subject.sessions.session[rows].astype(object).tolist()
     return days

@@ -113,6 +113,17 @@ def acceptable(conn: Connection, gap_ids: Sequence[int]) -> list[StoredGap]:
     return found
 
 
+def due_gaps(conn: Connection, symbol_id: int, timeframe: Base, now: datetime) -> list[int]:
+    """Where the open gaps start whose next attempt has come."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT lower(time_window) FROM gaps WHERE symbol_id = %s AND timeframe = %s AND resolved_at IS NULL"
+            " AND next_attempt_at <= %s",
+            (symbol_id, timeframe, now),
+        )
+        return [to_micros(start) for (start,) in cursor.fetchall()]
+
+
 def explained_windows(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> dict[str, list[Window]]:
     """Past gaps whose bars count as explained, by resolution: ACCEPTED by a person, AGREED by two answers."""
     with conn.cursor() as cursor:

@@ -142,7 +142,8 @@ def _copy_table(source: Connection, target: Connection, schema: str, table: str)
         theirs = pool.submit(_sum, source, name, listed)
         mine, expected = _sum(target, name, listed), theirs.result()
     if mine != expected:
-        raise DatabaseError(f"{table}: {expected} rows and their checksum became {mine}; nothing was moved")
+        what = "other values" if mine[0] == expected[0] else f"{mine[0]:,} rows"
+        raise DatabaseError(f"{table}: {expected[0]:,} rows arrived as {what}; nothing was moved")
     return Copied(table, mine[0])
 
 

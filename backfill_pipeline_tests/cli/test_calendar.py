@@ -59,7 +59,7 @@ def test_a_day_is_closed_listed_and_opened_again(desk: Shell) -> None:
         "next: backfill run --start 2024-05-15 --end 2024-05-15",
     ]
     assert missing(desk)[("AAPL", "1m")] == 390
-    assert desk.quick("calendar", "list").stdout.startswith("no day was closed by hand; to close one: backfill")
+    assert desk.quick("calendar", "list").stdout.startswith("every day is as its calendar says; to close one: backfill")
 
 
 def test_the_next_run_over_a_closed_day_is_good_and_asks_nobody(desk: Shell) -> None:
