@@ -1,2 +1,0 @@
--- Placeholder: the helper whose number this is replaces (or renames and fills) this file.
-SELECT 1;
