@@ -64,7 +64,7 @@ def _tell(looked: Looked, seconds: float) -> None:
     if looked.lacking:
         lack, unseen = sum(one.sessions for one in looked.lacking), sum(one.unseen for one in looked.lacking)
         asked = f", of which nobody has looked at {unseen:,}" if unseen else ""
-        err.print(f"{counted(lack, 'session')} lack bars{asked}; next:")
+        err.print(f"{counted(lack, 'session')} {'lacks' if lack == 1 else 'lack'} bars{asked}; next:")
         for command in looked.commands[:_MOST_COMMANDS]:
             err.print(f"  {command}")
     if len(looked.commands) > _MOST_COMMANDS:

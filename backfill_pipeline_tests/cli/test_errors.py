@@ -129,6 +129,9 @@ HELPS = {
     ("db", "stop"): "the data stay",
     ("db", "status"): "Whether the server runs",
     ("db", "migrate"): "every other command does so by itself",
+    ("db", "size"): "what two years of one more symbol take",
+    ("db", "move-to"): "nothing half-copied stays there",
+    ("reconcile",): "Asks no provider and changes no bar",
 }
 
 

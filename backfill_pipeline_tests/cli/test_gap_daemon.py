@@ -46,7 +46,8 @@ def test_a_gap_whose_time_has_come_is_filled_by_the_daemon(desk: Shell, standin:
     run = ("run", "--symbols", "AAA", "--timeframes", "1m", "--start", "2026-07-29", "--end", "2026-07-31")
     assert desk.quick(*run).returncode == 1
     assert desk.query("SELECT expected, attempts FROM gaps WHERE resolved_at IS NULL") == [(390, 0)]
-    standin.reset()
+    standin.market.withheld.clear()
+    standin.market.forget()
     desk.query("UPDATE gaps SET next_attempt_at = now()")
 
     port = free_port()
@@ -55,6 +56,7 @@ def test_a_gap_whose_time_has_come_is_filled_by_the_daemon(desk: Shell, standin:
         wait_for(port, ui)
         deadline = time.monotonic() + 200
         while ("repair_gaps", "SUCCESS") not in desk.runs():
+            assert ("repair_gaps", "FAILURE") not in desk.runs()
             assert time.monotonic() < deadline, desk.runs()
             time.sleep(1)
     finally:

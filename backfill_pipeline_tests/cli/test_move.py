@@ -109,15 +109,25 @@ def test_what_is_not_empty_is_refused_and_not_touched(
     assert count(server.url(targets[1]), "SELECT count(*) FROM pg_namespace WHERE nspname = 'market'") == 0
 
 
+@pytest.mark.parametrize(
+    ("happens", "told"),
+    [
+        pytest.param("RAISE 'the disk is full'", ": the disk is full; nothing was moved", id="an error"),
+        pytest.param(
+            "NEW.volume := NEW.volume + 1", " rows arrived as other values; nothing was moved", id="a changed value"
+        ),
+        pytest.param("RETURN NULL", "; nothing was moved", id="a lost row"),
+    ],
+)
 def test_a_copy_that_fails_leaves_nothing_and_the_same_command_can_be_given_again(
-    desk: Shell, server: EmbeddedServer, targets: tuple[str, str]
+    desk: Shell, server: EmbeddedServer, targets: tuple[str, str], happens: str, told: str
 ) -> None:
-    """The target refuses one bar's row in the middle of the tables."""
+    """It happens to one bar's row in the middle of the tables."""
     target = server.url(targets[0])
     with closing(connect(target)) as conn, conn, conn.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " IF NEW.ts = '2026-08-04 15:00Z' THEN RAISE 'the disk is full'; END IF; RETURN NEW; END $$"
+            f" IF NEW.ts = '2026-08-04 15:00Z' AND NEW.timeframe = '1m' THEN {happens}; END IF; RETURN NEW; END $$"
         )
     desk.quick("db", "migrate", DATABASE_URL=target)
     with closing(connect(target)) as conn, conn, conn.cursor() as cursor:
@@ -125,7 +135,7 @@ def test_a_copy_that_fails_leaves_nothing_and_the_same_command_can_be_given_agai
 
     line = one_line_at_the_end(desk.quick("db", "move-to", target).stderr)
 
-    assert line.endswith(": the disk is full; nothing was moved")
+    assert line.endswith(told)
     assert count(target, "SELECT count(*) FROM symbols") == 0
     with closing(connect(target)) as conn, conn, conn.cursor() as cursor:
         cursor.execute("DROP TRIGGER no ON bars")

@@ -196,7 +196,7 @@ def test_a_plan_without_today_is_learned_and_today_waits(standin: StandIn) -> No
     memory = OwnMemory()
     request = until(asking(date(2026, 8, 3), date(2026, 8, 5)), now)
     yesterday = XNYS.days_window(date(2026, 8, 3), date(2026, 8, 4))
-    assert provider(standin, limits=memory, now=lambda: now).serves_today(request.instrument)
+    assert provider(standin, limits=memory, now=now).serves_today(request.instrument)
     for asked in ([403, 200], [200]):
         standin.reset()
         heard = hear(provider(standin, limits=memory), request, now)
@@ -207,7 +207,7 @@ def test_a_plan_without_today_is_learned_and_today_waits(standin: StandIn) -> No
     standin.reset()
     heard = hear(provider(standin, limits=memory), until(asking(date(2026, 8, 5), date(2026, 8, 5)), now), now)
     assert isinstance(heard.error, NotYet)
-    assert not provider(standin, limits=memory, now=lambda: now).serves_today(request.instrument)
+    assert not provider(standin, limits=memory, now=now).serves_today(request.instrument)
     assert standin.requests == []
 
 

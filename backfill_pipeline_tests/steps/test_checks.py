@@ -209,5 +209,7 @@ def test_an_open_day_on_which_nothing_traded_puts_the_calendar_in_doubt(
     with warehouse.conn as conn:
         found = calendar_is_current(conn, "1d", LATER)
     (line,) = found.sample
-    command = "backfill calendar close XNYS 2024-05-08 --note why"
-    assert line == f"XNYS 2024-05-08: none of 3 symbols traded; if it was closed: {command}"
+    assert line == (
+        "XNYS 2024-05-08: none of 3 symbols traded; taken as closed (unconfirmed); if it was closed:"
+        " backfill calendar close XNYS 2024-05-08 --note why"
+    )
