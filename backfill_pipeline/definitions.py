@@ -33,7 +33,14 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
             assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions, completeness],
-            jobs=[*pipeline_jobs(), ensure_coverage_job(), nightly_job(), intraday_job(), repair_job(), reconcile_job()],
+            jobs=[
+                *pipeline_jobs(),
+                ensure_coverage_job(),
+                nightly_job(),
+                intraday_job(),
+                repair_job(),
+                reconcile_job(),
+            ],
             schedules=[nightly_schedule(pipeline.settings), intraday_schedule()],
             sensors=[run_failure_notifier(pipeline.settings), reconcile_sensor, gap_sensor()],
             resources={"pipeline": pipeline},

@@ -16,7 +16,7 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
 from .checks import check_specs, checked
-from .descriptions import bars_description, bars_schema, features_description, features_schema
+from .descriptions import bars_description, bars_freshness, bars_schema, features_description, features_schema
 from .partitions import chain_partitions, split_key
 from .resources import Pipeline
 from .running import asset_names, bars_asset, features_asset, priority_of, run_tasks, told_in_one_line
@@ -27,7 +27,7 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{chain.name}_bars",
-        specs=_specs(chain),
+        specs=_specs(settings, chain),
         can_subset=True,
         partitions_def=chain_partitions(settings, chain),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -53,7 +53,7 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
     return step
 
 
-def _specs(chain: Chain) -> list[dg.AssetSpec]:
+def _specs(settings: Settings, chain: Chain) -> list[dg.AssetSpec]:
     specs = []
     finer: Timeframe | None = None
     for timeframe in chain.timeframes:
@@ -65,6 +65,7 @@ def _specs(chain: Chain) -> list[dg.AssetSpec]:
             group_name=chain.name,
             kinds={"postgres", "bars"},
             metadata={"dagster/table_name": "market.bars", "dagster/column_schema": bars_schema()},
+            freshness_policy=bars_freshness(settings, chain) if timeframe == chain.base else None,
         )
         features = dg.AssetSpec(
             features_asset(timeframe),

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
@@ -15,6 +15,7 @@ from backfill_pipeline.steps.backfill import run_tasks as run_all
 from backfill_pipeline.steps.outcomes import PartitionOutcome
 from backfill_pipeline.steps.progress import Known, Progress
 from backfill_pipeline.steps.run import Done
+from backfill_pipeline.steps.run_table import RunCounts
 from backfill_pipeline.steps.summary import Summary
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
@@ -23,6 +24,7 @@ from backfill_pipeline.steps.window import Work
 from .bookkeeping import Context, Recorder, forget_plans
 from .job_progress import followed
 from .partitions import key_of
+from .pictures import Finished, Kind, LastWord, pictures
 from .resources import USER_ERRORS, Pipeline
 from .stamp import kept_in_step
 
@@ -84,7 +86,9 @@ def run_tasks(
         followed(context, warehouse, [*tasks, *whole], known, work) as progress,
         _interrupts_seen(),
     ):
-        _run_tasks(context, pipeline, through(warehouse, tasks, work), assets, refused, work, progress)
+        ledger = _Ledger(context, pipeline, work, assets)
+        _run_tasks(ledger, through(warehouse, tasks, work), warehouse, progress)
+        ledger.close(refused)
 
 
 @contextmanager
@@ -98,82 +102,125 @@ def _interrupts_seen() -> Iterator[None]:
         raise
 
 
-def _run_tasks(
-    context: Context,
-    pipeline: Pipeline,
-    done: Iterator[Done],
-    assets: Callable[[Chain], Sequence[str]],
-    refused: Sequence[str],
-    work: Work,
-    progress: Progress | None,
-) -> None:
-    ledger = _Ledger(context, pipeline, work)
+def _run_tasks(ledger: "_Ledger", done: Iterator[Done], warehouse: Warehouse, progress: Progress | None) -> None:
+    shown: dict[str, dg.MetadataValue] = {}
     try:
-        with Recorder(context) as recorder:
-            for task, outcome in done:
-                ledger.note(recorder, task.chain, outcome, assets(task.chain))
-                if progress is not None:
-                    progress.heard(task.chain, outcome)
+        with Recorder(ledger.context) as recorder:
+            try:
+                for task, outcome in done:
+                    ledger.note(recorder, task, outcome)
+                    if progress is not None:
+                        progress.heard(task.chain, outcome)
+                shown = ledger.pictures(warehouse)
+            finally:  # what is complete is recorded, with a picture or without
+                ledger.release(recorder, shown)
     finally:  # whatever ended the run, nobody may read a partition that is not due as a failed one
-        if ledger.unsettled:
-            forget_plans(context, ledger.unsettled)
-        if pipeline.listener is not None:
-            pipeline.listener.finished(work)
-    context.log.info(
-        f"{ledger.counts()}; {work.asked} requests, {work.received} bars received, {work.written} written,"
-        f" {work.removed} withdrawn; {work.features} rows of features written"
-    )
-    if refused or ledger.incomplete:
-        raise ledger.failure(refused)
+        ledger.settle()
 
 
 class _Ledger:
     """What a run says of its partitions, while it goes on and at the end."""
 
-    def __init__(self, context: Context, pipeline: Pipeline, work: Work) -> None:
-        self._context = context
+    def __init__(
+        self, context: Context, pipeline: Pipeline, work: Work, assets: Callable[[Chain], Sequence[str]]
+    ) -> None:
+        self.context = context
         self._work = work
         self._pipeline = pipeline
+        self._assets = assets
         self._spoke = time.monotonic()
         self._states: Counter[State] = Counter()
-        self.incomplete: list[str] = []
-        self.unsettled: dict[str, list[str]] = {}
+        self._symbols = RunCounts()
+        self._last = LastWord()
+        self._incomplete: list[str] = []
+        self._unsettled: dict[str, list[str]] = {}
 
     def counts(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in sorted(self._states.items())) or "no partitions"
 
-    def note(self, recorder: Recorder, chain: Chain, outcome: PartitionOutcome, assets: Collection[str]) -> None:
-        self._states[outcome.state] += 1
-        key = key_of(outcome.symbol, outcome.period)
-        if outcome.state == "complete":
-            for timeframe in chain.timeframes:
-                pairs = ((bars_asset(timeframe), outcome.bars), (features_asset(timeframe), outcome.features))
-                for asset, summaries in pairs:
-                    if asset in assets:
-                        recorder.record(asset, key, _metadata(summaries[timeframe], outcome.message))
-        elif outcome.state == "incomplete":
-            self.incomplete.append(outcome.message)
-        else:
-            for asset in assets:
-                self.unsettled.setdefault(asset, []).append(key)
-            if self._states["in progress"] + self._states["not served"] <= _MOST_LINES:
-                self._context.log.info(outcome.message)
-        if self._pipeline.listener is not None:
-            self._pipeline.listener.outcome(chain, outcome, self._work)
+    def note(self, recorder: Recorder, task: Task, outcome: PartitionOutcome) -> None:
         if time.monotonic() - self._spoke > _NEWS:
-            recorder.flush()
-            place = f"{outcome.symbol} {outcome.period.key}"
-            self._context.log.info(f"{self.counts()} so far, now at {place}{self._work.to_go}")
-            self._spoke = time.monotonic()
+            self._tell(recorder, outcome)
+        self._states[outcome.state] += 1
+        self._symbols.note(task.chain, outcome.symbol, outcome.state)
+        if outcome.state == "complete":
+            if (other := self._last.keep(task, outcome)) is not None:
+                self._record(recorder, other, {})
+        elif outcome.state == "incomplete":
+            self._incomplete.append(outcome.message)
+        else:
+            for asset in self._assets(task.chain):
+                self._unsettled.setdefault(asset, []).append(key_of(outcome.symbol, outcome.period))
+            if self._states["in progress"] + self._states["not served"] <= _MOST_LINES:
+                self.context.log.info(outcome.message)
+        if self._pipeline.listener is not None:
+            self._pipeline.listener.outcome(task.chain, outcome, self._work)
+
+    def _tell(self, recorder: Recorder, outcome: PartitionOutcome) -> None:
+        """Partitions turn green as they are done: nothing is kept back for longer than this."""
+        self.release(recorder, {})
+        recorder.flush()
+        place = f"{outcome.symbol} {outcome.period.key}"
+        self.context.log.info(f"{self.counts()} so far, now at {place}{self._work.to_go}")
+        self._spoke = time.monotonic()
+
+    def _record(self, recorder: Recorder, finished: Finished, shown: Mapping[str, dg.MetadataValue]) -> None:
+        task, outcome = finished
+        for timeframe in task.chain.timeframes:
+            pairs = ((bars_asset(timeframe), outcome.bars), (features_asset(timeframe), outcome.features))
+            for asset, summaries in pairs:
+                if asset in self._assets(task.chain):
+                    picture = {"picture": shown[asset]} if asset in shown else {}
+                    metadata = _metadata(summaries[timeframe], outcome.message) | picture
+                    recorder.record(asset, key_of(outcome.symbol, outcome.period), metadata)
+
+    def release(self, recorder: Recorder, shown: Mapping[str, dg.MetadataValue]) -> None:
+        """Record what was kept back. `shown`: by asset, a picture of it."""
+        for finished in self._last.release():
+            self._record(recorder, finished, shown)
+
+    def pictures(self, warehouse: Warehouse) -> dict[str, dg.MetadataValue]:
+        """By asset, a picture of what is kept back."""
+        shown: dict[str, dg.MetadataValue] = {}
+        for chain, finished in self._last.kept.items():
+            for timeframe in chain.timeframes:
+                names: dict[Kind, str] = {"bars": bars_asset(timeframe), "features": features_asset(timeframe)}
+                kinds = [kind for kind, asset in names.items() if asset in self._assets(chain)]
+                shown |= {names[kind]: made for kind, made in pictures(warehouse, finished, timeframe, kinds)}
+        return shown
+
+    def settle(self) -> None:
+        """Whatever ended the run: what is not due yet was never announced."""
+        if self._unsettled:
+            forget_plans(self.context, self._unsettled)
+        if self._pipeline.listener is not None:
+            self._pipeline.listener.finished(self._work)
+
+    def close(self, refused: Sequence[str]) -> None:
+        """Say what was done. Raises dagster's Failure for what was `refused` and what is missing."""
+        work = self._work
+        self.context.log.info(
+            f"{self.counts()}; {work.asked} requests, {work.received} bars received, {work.written} written,"
+            f" {work.removed} withdrawn; {work.features} rows of features written"
+        )
+        if refused or self._incomplete:
+            raise self.failure(refused)
+        for chain in self._symbols.chains:  # in the run's log, and among the events of the base bars
+            self.context.log_event(dg.AssetObservation(self._assets(chain)[0], metadata=self._summary(chain)))
+
+    def _summary(self, *chains: Chain) -> dict[str, dg.MetadataValue]:
+        tables = [self._symbols.table(chain, self._work) for chain in chains]
+        return {"summary": dg.MetadataValue.md("\n\n".join(tables))} if tables else {}
 
     def failure(self, refused: Sequence[str]) -> dg.Failure:
-        lines = [*refused, *self.incomplete]
-        bad, total = len(self.incomplete), self._states.total()
+        lines = [*refused, *self._incomplete]
+        bad, total = len(self._incomplete), self._states.total()
         of = f"{bad} of {total} partitions are not complete: " if bad else ""
         more = f"; and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else ""
         return dg.Failure(
             description=f"{of}{'; '.join(lines[:_MOST_LINES])}{more}",
-            metadata={"incomplete": dg.MetadataValue.json(lines[:1000])},
+            # Dagster drops the observations of a step that fails: the table stands here instead.
+            metadata={"incomplete": dg.MetadataValue.json(lines[:1000]), **self._summary(*self._symbols.chains)},
             allow_retries=False,
         )
 

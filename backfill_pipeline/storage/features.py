@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,18 @@ from psycopg2.sql import SQL, Identifier
 from backfill_pipeline.domain.features import FEATURES
 
 from .copying import Column
-from .rows import Changes, Key, Table, replace_rows
+from .rows import Changes, Key, Table, read_rows, replace_rows
 
 _NAMES = tuple(feature.name for feature in FEATURES)
-_TABLE = Table(
-    "features", tuple((name, "float8", SQL("coalesce({}, 'NaN')").format(Identifier(name))) for name in _NAMES)
-)
+
+
+def _table(names: Iterable[str]) -> Table:
+    return Table(
+        "features", tuple((name, "float8", SQL("coalesce({}, 'NaN')").format(Identifier(name))) for name in names)
+    )
+
+
+_TABLE = _table(_NAMES)
 
 
 def write_features(
@@ -34,3 +40,16 @@ def write_features(
         return named + [(name, Column("float8", values[name][index], np.isnan(values[name][index]))) for name in _NAMES]
 
     return replace_rows(conn, _TABLE, key, ts, dict(values), columns)
+
+
+def read_features(
+    conn: Connection, key: Key, ts: npt.NDArray[np.int64], names: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The stored features `names` at the bars `ts` (ascending, inside the window of `key`); NaN where there is none."""
+    rows = read_rows(conn, _table(names), key)
+    stored = rows["ts"].astype(np.int64, copy=False)
+    _, mine, theirs = np.intersect1d(ts, stored, assume_unique=True, return_indices=True)
+    values = {name: np.full(len(ts), np.nan) for name in names}
+    for name in names:
+        values[name][mine] = rows[name][theirs]
+    return values

@@ -168,7 +168,9 @@ def replace_gaps(
             if new is None:
                 continue
             tried = asked and old.detected_at < now
-            if not tried and (new.verdict, new.expected, new.found) == (old.verdict, old.expected, old.found):
+            same = (new.verdict, new.expected, new.found) == (old.verdict, old.expected, old.found)
+            # What another hand did to the rows, the evidence's `detail`, is told until they are asked for again.
+            if not tried and same and ("detail" in old.evidence or new.evidence == old.evidence):
                 continue
             attempts = old.attempts + tried
             again = next_attempt(now, attempts) if tried else old.next_attempt_at

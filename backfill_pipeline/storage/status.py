@@ -41,7 +41,8 @@ def write_status(
             cursor,
             "INSERT INTO session_status AS t (symbol_id, timeframe, session, expected, stored, explained, missing,"
             " derived, provider, due_at, bars, price_sum, volume_sum, checked_at) VALUES %s"
-            " ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET expected = excluded.expected, stored = excluded.stored, explained = excluded.explained,"
+            " ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET expected = excluded.expected,"
+            " stored = excluded.stored, explained = excluded.explained,"
             " missing = excluded.missing, derived = excluded.derived, provider = excluded.provider,"
             " due_at = excluded.due_at, bars = excluded.bars, price_sum = excluded.price_sum,"
             " volume_sum = excluded.volume_sum, checked_at = excluded.checked_at"

@@ -95,9 +95,13 @@ def test_the_same_window_stays_the_same_row_and_counts_attempts_two_soon_then_we
 def test_a_look_without_an_answer_is_no_attempt_and_writes_nothing_that_is_the_same(conn: Connection) -> None:
     look(conn, [gap(10, 5)])
     version = rows(conn, "SELECT ctid FROM gaps")
-    (again,) = look(conn, [gap(10, 5, ratio=0.5)], NOW + timedelta(days=1), asked=False)
-    assert (again.attempts, again.evidence) == (0, {"by": "habit"})
+    (again,) = look(conn, [gap(10, 5)], NOW + timedelta(days=1), asked=False)
     assert rows(conn, "SELECT ctid FROM gaps") == version
+    (again,) = look(conn, [gap(10, 5, ratio=0.25)], NOW + timedelta(days=1), asked=False)
+    assert (again.attempts, again.evidence) == (0, {"by": "habit", "ratio": 0.25})
+    rows(conn, """UPDATE gaps SET evidence = '{"by": "rows", "detail": "edited"}' RETURNING 1""")
+    (again,) = look(conn, [gap(10, 5, ratio=0.5)], NOW + timedelta(days=1), asked=False)
+    assert again.evidence == {"by": "rows", "detail": "edited"}
     (again,) = look(conn, [gap(10, 5, "outage", ratio=0.5)], NOW + timedelta(days=1), asked=False)
     assert (again.verdict, again.evidence["ratio"], again.attempts) == ("outage", 0.5, 0)
     look(conn, [gap(10, 5)], NOW)
