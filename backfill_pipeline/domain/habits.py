@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +129,8 @@ def nearest(book: Book, lines: Rows, eligible: Mask) -> Mask:
     Among the 20 telling ones on either side and no others, so that sessions far away never matter.
     """
     distance = np.abs(book.rows[None, :] - book.rows[lines][:, None]).astype(np.float64)
-    place = np.cumsum(book.telling) - book.telling
-    before = (place[None, :] - place[lines][:, None]).astype(np.int64)
+    place: Rows = np.cumsum(book.telling) - book.telling
+    before: Rows = (place[None, :] - place[lines][:, None]).astype(np.int64)
     far = (before < -NEAREST) | (before >= NEAREST + book.telling[lines][:, None])
     distance[far | ~(eligible & book.telling)] = np.inf
     distance[np.arange(len(lines)), lines] = np.inf
@@ -141,18 +142,27 @@ def nearest(book: Book, lines: Rows, eligible: Mask) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Witnesses:
-    """The sessions by which each of the sessions at `lines` of the book is judged: `chosen` by `nearest`. `seen`: the
-    minutes of the book that count; those which were lost there say nothing of the habit.
+    """The sessions by which each of the sessions at `lines` of the book is judged: the nearest eligible ones, or where
+    these are too few to tell anything, the nearest of all. `seen`: the minutes of the book that count; those which were
+    lost there say nothing of the habit.
     """
 
     book: Book
     lines: Rows
-    chosen: Mask
+    eligible: Mask
     seen: Mask
+
+    @cached_property
+    def _picked(self) -> tuple[Mask, Mask]:
+        """Judged sessions × sessions; and which of the judged have too few eligible ones."""
+        chosen = nearest(self.book, self.lines, self.eligible)
+        few: Mask = chosen.sum(axis=1) < FEWEST
+        chosen[few] = nearest(self.book, self.lines[few], self.book.telling)
+        return chosen, few
 
     @property
     def count(self) -> Rows:
-        count: Rows = self.chosen.sum(axis=1)
+        count: Rows = self._picked[0].sum(axis=1)
         return count
 
     def log_silence(self) -> Float:
@@ -177,20 +187,30 @@ class Witnesses:
         return usual
 
     def _total(self, values: Float) -> Float:
-        """Of `values` (sessions × minutes) over each line's witnesses.
-
-        They follow one another but for the line itself and sessions that are nobody's witness: differences of running
-        sums, three times faster than a product of matrices on a busy machine.
-        """
-        among: Mask = self.chosen.sum(axis=0) > 0
-        running = np.zeros((len(values) + 1, values.shape[1]))
-        np.cumsum(np.where(among[:, None], values, 0.0), axis=0, out=running[1:])
-        low = self.chosen.argmax(axis=1)
-        high = self.chosen.shape[1] - self.chosen[:, ::-1].argmax(axis=1)
-        itself = among[self.lines] & (low <= self.lines) & (self.lines < high)
-        total: Float = running[high] - running[low] - np.where(itself[:, None], values[self.lines], 0.0)
-        total[self.count == 0] = 0.0
+        """Of `values` (sessions × minutes) over each line's witnesses."""
+        total = np.zeros((len(self.lines), values.shape[1]))
+        chosen, few = self._picked
+        for rule in (few, ~few):
+            if rule.any():
+                total[rule] = _sums(values, chosen[rule], self.lines[rule])
         return total
+
+
+def _sums(values: Float, chosen: Mask, lines: Rows) -> Float:
+    """Of `values` over the sessions `chosen` for each of the `lines`, by one rule.
+
+    They follow one another but for the line itself and sessions that are nobody's witness: differences of running sums,
+    three times faster than a product of matrices on a busy machine.
+    """
+    among: Mask = chosen.sum(axis=0) > 0
+    running = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(np.where(among[:, None], values, 0.0), axis=0, out=running[1:])
+    low = chosen.argmax(axis=1)
+    high = chosen.shape[1] - chosen[:, ::-1].argmax(axis=1)
+    itself = among[lines] & (low <= lines) & (lines < high)
+    total: Float = running[high] - running[low] - np.where(itself[:, None], values[lines], 0.0)
+    total[~chosen.any(axis=1)] = 0.0
+    return total
 
 
 def _around(counts: Float) -> Float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .absence import ACCEPTED, AGREED, IN_HALT, REFUSED, UNKNOWN, Known, Runs, absent_runs
 from .bars import Float
-from .habits import EXACT, FEWEST, Book, Ratios, Rows, Witnesses, nearest, volume_ratios
+from .habits import EXACT, FEWEST, Book, Ratios, Rows, Witnesses, volume_ratios
 from .sessions import Sessions
 from .windows import Window
 
@@ -138,15 +138,15 @@ def _witnesses(sessions: Sessions, book: Book, lines: Rows, ratios: Ratios) -> W
     habits was lost, not silent: without that, long gaps would excuse short ones nearby.
     """
     eligible = book.telling & ~(ratios.shortfall > ratios.tolerance)
-    cut = np.flatnonzero(eligible & book.absent.any(axis=1))
+    cut = np.flatnonzero(book.telling & book.absent.any(axis=1))
     seen = book.expected.copy()
     if len(cut):
         runs = absent_runs(sessions, book, cut, Known())
-        chosen = nearest(book, cut, eligible)
+        witnesses = Witnesses(book, cut, eligible, seen)
         for _ in range(_PASSES):
-            lost = runs.sums(Witnesses(book, cut, chosen, seen).log_silence()) < _UNLIKELY
+            lost = runs.sums(witnesses.log_silence()) < _UNLIKELY
             seen[cut] = book.expected[cut] & ~runs.mask(lost, seen[cut].shape)
-    return Witnesses(book, lines, nearest(book, lines, eligible), seen)
+    return Witnesses(book, lines, eligible, seen)
 
 
 def _session(

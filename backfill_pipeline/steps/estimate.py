@@ -53,11 +53,12 @@ class _Imagined(Job):
 
     def _begun(self) -> Rows:
         sessions, rows = self.subject.sessions, []
+        every = np.arange(len(sessions))
         for period in self.task.periods:
             first, last = period.first, period.last
             if self.task.days is not None:
                 first, last = max(first, self.task.days[0]), min(last, self.task.days[1])
-            rows.append(np.arange(len(sessions))[sessions.rows_between(first, last)])
+            rows.append(every[sessions.rows_between(first, last)])
         mine = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         begun = sessions.pre_open[mine] < to_micros(self._warehouse.now())
         served: Rows = mine[begun & (self.subject.route.choose(self._warehouse.now())[mine] >= 0)]
