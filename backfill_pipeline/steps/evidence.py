@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.domain.absence import Known, inside
+from backfill_pipeline.domain.bars import Micros
 from backfill_pipeline.domain.completeness import SessionStatus, is_covered
 from backfill_pipeline.domain.habits import REACH, Book, make_book
 from backfill_pipeline.domain.verdicts import Others
@@ -29,6 +30,8 @@ from .warehouse import Subject, Warehouse
 
 Rows = npt.NDArray[np.int64]
 
+# Sessions between others that are read with them: a query costs as much as those of a week.
+_BRIDGED = 5
 # Who has so many of the minutes on the days before and after usually trades through them; who has so few lacks them.
 _USUALLY, _LACKS = 0.9, 0.1
 
@@ -66,17 +69,27 @@ def gather(
     every = np.union1d(mine, theirs)
     hull = Window(int(sessions.day_start[every[0]]), int(sessions.day_end[every[-1]]))
     settled = union([*settled_windows(conn, symbol_id, "1m", hull), *intersect(answered, [hull])])
-    ts, volume = stored.bars.ts, stored.bars.volume
-    if len(theirs):
-        days = union([Window(int(sessions.day_start[row]), int(sessions.day_end[row])) for row in theirs.tolist()])
-        their_ts, their_volume = minute_volumes(conn, symbol_id, days)
-        order = np.argsort(np.concatenate([ts, their_ts]), kind="stable")
-        ts = np.concatenate([ts, their_ts])[order]
-        volume = np.concatenate([volume, their_volume])[order]
+    ts, volume = _with_theirs(warehouse, subject, theirs, stored)
     due = np.ones(len(every), dtype=bool)
     due[np.searchsorted(every, mine)] = [status.not_due == 0 for status in own]
     covered = is_covered(sessions, every, settled, now) & due
     return make_book(sessions, every, ts, volume, day_volumes(conn, symbol_id, hull), covered)
+
+
+def _with_theirs(
+    warehouse: Warehouse, subject: Subject, theirs: Rows, stored: StoredBars
+) -> tuple[Micros, npt.NDArray[np.float64]]:
+    """Starts and volumes of the minutes `stored` and of those that the database has of the sessions `theirs`."""
+    sessions, stamps, volumes = subject.sessions, [stored.bars.ts], [stored.bars.volume]
+    for part in np.split(theirs, np.flatnonzero(np.diff(theirs) > _BRIDGED) + 1) if len(theirs) else ():
+        window = Window(int(sessions.day_start[part[0]]), int(sessions.day_end[part[-1]]))
+        ts, volume = minute_volumes(warehouse.conn, subject.instrument.symbol_id, window)
+        mine = np.isin(sessions.row_of(ts), part)
+        stamps.append(ts[mine])
+        volumes.append(volume[mine])
+    every = np.concatenate(stamps)
+    order = np.argsort(every, kind="stable")
+    return every[order], np.concatenate(volumes)[order]
 
 
 class Market:

@@ -52,14 +52,12 @@ def explained_or_lacking(conn: Connection, symbol_id: int, timeframe: Base, firs
 
 
 def minute_volumes(
-    conn: Connection, symbol_id: int, windows: Sequence[Window]
+    conn: Connection, symbol_id: int, window: Window
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Start (microseconds UTC, ascending) and volume of the minutes of all segments in `windows`."""
-    lows, highs = ([to_datetime(getattr(w, edge)) for w in windows] for edge in ("start", "end"))
+    """Start (microseconds UTC, ascending) and volume of the minutes of all segments in `window`."""
     query = SQL(
-        "SELECT b.ts, b.volume FROM unnest({}::timestamptz[], {}::timestamptz[]) AS w (low, high)"
-        " JOIN bars AS b ON b.symbol_id = {} AND b.timeframe = '1m' AND b.ts >= w.low AND b.ts < w.high ORDER BY b.ts"
-    ).format(Literal(lows), Literal(highs), Literal(symbol_id))
+        "SELECT ts, volume FROM bars WHERE symbol_id = {} AND timeframe = '1m' AND ts >= {} AND ts < {} ORDER BY ts"
+    ).format(Literal(symbol_id), Literal(to_datetime(window.start)), Literal(to_datetime(window.end)))
     found = copy_out(conn, query, [("ts", "timestamptz"), ("volume", "float8")])
     return found["ts"].astype(np.int64), found["volume"].astype(np.float64)
 
