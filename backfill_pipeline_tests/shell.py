@@ -159,8 +159,10 @@ def shell(server: EmbeddedServer, **variables: str) -> Iterator[Shell]:
                 **variables,
             },
         )
-        yield made
-        made.close()
+        try:
+            yield made
+        finally:
+            made.close()
     drop(server, market, dagster)
 
 
