@@ -63,7 +63,7 @@ def followed(
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         progress.ended("canceled", "stopped by a person or a signal")
         raise
-    except BaseException as error:
+    except BaseException as error:  # whatever ends it: a job that nobody closes would look alive
         progress.ended("failed", _why(error))
         raise
     progress.ended("completed")

@@ -39,11 +39,11 @@ class SyntheticProvider:
         self._extended = extended
         self._withheld = withheld or {}
 
-    def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:  # noqa: ARG002  (all)
+    def served(self, instrument: Instrument, timeframe: Base, sessions: Sessions) -> Served:  # noqa: ARG002  (it makes up any instrument)
         window = Window(int(sessions.day_start[0]), int(sessions.day_end[-1]))
         return Served(window, "synthetic bars of any session")
 
-    def serves_today(self, instrument: Instrument) -> bool:  # noqa: ARG002  (all)
+    def serves_today(self, instrument: Instrument) -> bool:  # noqa: ARG002  (it makes up any instrument)
         return True
 
     def page_rows(self, timeframe: Base) -> int | None:  # noqa: ARG002  (no requests)
