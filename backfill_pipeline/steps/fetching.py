@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from queue import SimpleQueue
@@ -119,6 +119,25 @@ def believe(unit: Unit, pieces: Sequence[Answer], failure: ProviderError | None,
         said = (*notes, *_refusals(validated))
         fetched.append(Fetched(unit.provider.name, window, run, validated, vouched, len(bars), now, said))
     return fetched
+
+
+def session_window(subject: Subject, fetched: Fetched, first: int, last: int) -> Window:
+    """What the answer speaks of with its sessions `first` to `last`: the nights and closed days after each are its."""
+    starts = subject.sessions.day_start
+    end = fetched.window.end if last == fetched.rows[-1] else int(starts[last + 1])
+    return Window(int(starts[first]), end)
+
+
+def pieces(subject: Subject, fetched: Fetched, rows: Rows) -> Iterator[Fetched]:
+    """The answer about its sessions `rows` (ascending), those that follow one another together."""
+    validated = fetched.validated
+    for run in consecutive(rows):
+        window = session_window(subject, fetched, int(run[0]), int(run[-1]))
+        low, high = np.searchsorted(validated.bars.ts, [window.start, window.end])
+        mine = slice(int(low), int(high))
+        kept = replace(validated, bars=validated.bars.take(mine), part=validated.part[mine])
+        answered = tuple(intersect([window], fetched.answered))
+        yield replace(fetched, window=window, rows=run, validated=kept, answered=answered)
 
 
 def _refusals(validated: Validated) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from backfill_pipeline.domain.validate import Refusal, as_row
-from backfill_pipeline.domain.windows import Window, intersect
 from backfill_pipeline.storage.quarantine import WOULD_WITHDRAW, quarantine, set_aside
 from backfill_pipeline.storage.revisions import final_bars, withdrawn_final
 from backfill_pipeline.storage.rows import Key
 
-from .fetching import Fetched, consecutive
+from .fetching import Fetched, pieces, session_window
 from .ingest import Ingested, Note, ingest
 from .warehouse import Subject, Warehouse
 
@@ -55,14 +53,14 @@ def ingest_guarded(
             notes.append((row, row, _set_aside(warehouse, subject, fetched, row, reason)))
         if refused:
             quarantine(conn, symbol_id, base, fetched.provider, fetched.validated.refused, fetched.fetched_at)
-        for piece in _without(subject, fetched, rows):
+        for piece in pieces(subject, fetched, np.setdiff1d(fetched.rows, rows)):
             yield ingest(warehouse, subject, piece)
 
 
 def _set_aside(warehouse: Warehouse, subject: Subject, fetched: Fetched, row: int, reason: str) -> str:
     """Keep what the answer has of a session; the line that says so."""
     base, symbol_id, symbol = subject.chain.base, subject.instrument.symbol_id, subject.instrument.symbol
-    window = _window(subject, fetched, row, row)
+    window = session_window(subject, fetched, row, row)
     bars = fetched.validated.bars.between(window.start, window.end)
     rows = [Refusal(int(ts), as_row(bars, i), reason) for i, ts in enumerate(bars.ts.tolist())]
     set_aside(warehouse.conn, symbol_id, base, fetched.provider, window, rows, fetched.fetched_at)
@@ -73,22 +71,3 @@ def _set_aside(warehouse: Warehouse, subject: Subject, fetched: Fetched, row: in
     )
     logger.warning(line)
     return line
-
-
-def _without(subject: Subject, fetched: Fetched, refused: Collection[int]) -> Iterator[Fetched]:
-    """The answer about its other sessions, those that follow one another together."""
-    validated = fetched.validated
-    for rows in consecutive(fetched.rows[~np.isin(fetched.rows, list(refused))]):
-        window = _window(subject, fetched, int(rows[0]), int(rows[-1]))
-        low, high = np.searchsorted(validated.bars.ts, [window.start, window.end])
-        mine = slice(int(low), int(high))
-        kept = replace(validated, bars=validated.bars.take(mine), part=validated.part[mine])
-        answered = tuple(intersect([window], fetched.answered))
-        yield replace(fetched, window=window, rows=rows, validated=kept, answered=answered)
-
-
-def _window(subject: Subject, fetched: Fetched, first: int, last: int) -> Window:
-    """What the answer speaks of with its sessions `first` to `last`: the nights and closed days after each are its."""
-    starts = subject.sessions.day_start
-    end = fetched.window.end if last == fetched.rows[-1] else int(starts[last + 1])
-    return Window(int(starts[first]), end)

@@ -29,6 +29,7 @@ from backfill_pipeline.storage.bars import StoredBars, read_bars, write_bars
 from backfill_pipeline.storage.coverage import Covered, answered_windows, record_coverage
 from backfill_pipeline.storage.quarantine import quarantine
 from backfill_pipeline.storage.rows import Changes, Key
+from backfill_pipeline.storage.status import read_status
 
 from .evidence import counted
 from .fetching import Fetched
@@ -102,6 +103,20 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
     if base == "1m":
         open_ts = still_open(warehouse, subject, fetched.rows, statuses, open_ts)
     return Ingested(fetched, changes, tuple(statuses), stored, open_ts)
+
+
+def record_answer(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> None:
+    """Coverage of an answer about consecutive sessions whose stored bars stay as they are."""
+    conn, base, symbol_id, sessions = warehouse.conn, subject.chain.base, subject.instrument.symbol_id, subject.sessions
+    labels = sessions.session[fetched.rows].astype(object).tolist()
+    known = read_status(conn, symbol_id, base, labels[0], labels[-1])
+    statuses = [known[label] for label in labels]
+    again = next_attempts(warehouse, subject, fetched.rows)
+    covered = []
+    for window, settled, until in _classes(subject, fetched, statuses, subject.route.due_at(), again):
+        received = len(fetched.validated.bars.between(window.start, window.end))
+        covered += [Covered(part, received, 0, settled, until) for part in intersect(fetched.answered, [window])]
+    record_coverage(conn, symbol_id, base, fetched.provider, covered, fetched.fetched_at)
 
 
 def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: Sequence[Window]) -> StoredBars:

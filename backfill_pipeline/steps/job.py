@@ -5,32 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
 from backfill_pipeline.domain.grain import day_after_chunk, stretches
-from backfill_pipeline.domain.names import Piece
 from backfill_pipeline.domain.planning import Rows, rows_per_session, spans
-from backfill_pipeline.domain.sessions import FIRST_DAY
 from backfill_pipeline.domain.timeframe import Base
 from backfill_pipeline.domain.windows import to_micros
 from backfill_pipeline.providers.base import Provider
 from backfill_pipeline.providers.errors import NotYet, ProviderError, Retryable
-from backfill_pipeline.storage.names import tickers
 from backfill_pipeline.storage.symbols import get_instruments
 
+from .called import Called
 from .fetching import Answers, Unit, consecutive
 from .identity import look_up
 from .ingest import Note
 from .lifetimes import is_in_doubt
 from .look_again import in_doubt
-from .open_sessions import begun_rows, open_rows
+from .open_sessions import begun_rows, expected_rows, open_rows
 from .outcomes import PartitionOutcome, outcomes
 from .task import Task, note_served
 from .waiting import Notes, Waiting
 from .warehouse import Warehouse
+from .weighing import poorly_answered
 from .window import Work, settle
 
 # Months that a window of bars that cost no request spans at most: half a year of minutes with extended hours is some
@@ -56,12 +54,13 @@ class Job:
         self._waiting = Waiting(task.periods)
         self._asked = self._none()
         self._flying = self._none()
+        self._passed_on = self._none()
         self._refused: dict[str, npt.NDArray[np.bool_]] = {}
         self._stopped: set[str] = set()
         self._seen: float | None = None
         self._notes = Notes()
         self._findings = Notes()
-        self._pieces: dict[str, list[Piece]] = {}
+        self.called = Called(warehouse, task.instrument)
         self._is_judged = False
 
     def begun(self) -> Rows:
@@ -82,10 +81,12 @@ class Job:
         """
         warehouse = self._warehouse
         subject = self.subject = warehouse.subject(self.task.instrument, self.task.chain)
-        self._pieces.clear()
+        self.called = Called(warehouse, self.task.instrument)
         with warehouse.conn:
             needed = open_rows(warehouse, subject, self._begun(), again=self.task.again)
+            passed_on = expected_rows(warehouse, subject, np.flatnonzero(self._passed_on))
             around = open_rows(warehouse, subject, self._wanted(), again=False)
+        needed = np.union1d(needed, passed_on)
         around = around[subject.route.due_at()[around] <= to_micros(warehouse.now())]
         stopped = dict.fromkeys(self._stopped, ~self._none())
         self.chosen = subject.route.choose(warehouse.now(), self._refused | stopped)
@@ -141,19 +142,6 @@ class Job:
         mine: Rows = rows[self.chosen[rows] == providers.index(provider)] if provider in providers else _NONE
         return mine
 
-    def ticker(self, provider: Provider, day: date) -> str | None:
-        """What the provider calls the instrument on a day; None: on that day the symbol was another's."""
-        pieces = self._called(provider)
-        return next((ticker for ticker, first, last in pieces if first <= day <= last), None)
-
-    def _called(self, provider: Provider) -> list[Piece]:
-        if provider.name not in self._pieces:
-            of, until = self.task.instrument, self.subject.sessions.session[-1].astype(object)
-            with self._warehouse.conn:
-                pieces = tickers(self._warehouse.conn, of.symbol_id, provider.name, FIRST_DAY, until, of.symbol)
-            self._pieces[provider.name] = pieces
-        return self._pieces[provider.name]
-
     def requests_left(self) -> dict[Provider, int]:
         """About how many requests its needed sessions still take, by provider; those that cost nothing left out."""
         base, left = self.task.chain.base, {}
@@ -206,8 +194,7 @@ class Job:
         sessions = self.subject.sessions
         provider = self.provider(int(rows[-1]))
         first, last = sessions.session[rows[0]].astype(object), sessions.session[rows[-1]].astype(object)
-        pieces = [(t, max(a, first), min(b, last)) for t, a, b in self._called(provider) if a <= last and b >= first]
-        return Unit(self.subject, provider, rows, tuple(pieces))
+        return Unit(self.subject, provider, rows, self.called.between(provider, first, last))
 
     def take(self, answers: Answers, findings: Sequence[Note]) -> None:
         """Note what came of a unit, and what was found when it was stored. Sessions that are due and that its provider
@@ -223,6 +210,7 @@ class Job:
                 self._asked[rows] = False
         elif not isinstance(failure, NotYet):
             self._refuse(unit, answers.unanswered(self._warehouse.now()))
+            self._ask_others(answers)
         self._findings += findings
         for fetched in answers.fetched:
             self._notes += [(int(fetched.rows[0]), int(fetched.rows[-1]), note) for note in fetched.notes]
@@ -236,6 +224,23 @@ class Job:
         rows = rows[unit.subject.route.due_at()[rows] <= to_micros(self._warehouse.now())]
         self._refused.setdefault(unit.provider.name, self._none())[rows] = True
         self._asked[rows] = False
+
+    def _ask_others(self, answers: Answers) -> None:
+        """Sessions that are answered, but poorly, go to the next provider, too, if there is one."""
+        if len(self.subject.route.providers) == 1:
+            return
+        with self._warehouse.conn:
+            rows = np.intersect1d(poorly_answered(self._warehouse, answers), self._begun())
+        self._refused.setdefault(answers.unit.provider.name, self._none())[rows] = True
+        able = (
+            self.subject.route.choose(
+                self._warehouse.now(), self._refused | dict.fromkeys(self._stopped, ~self._none())
+            )
+            >= 0
+        )
+        rows = rows[able[rows]]
+        self._asked[rows] = False
+        self._passed_on[rows] = True
 
     def stop(self, provider: Provider) -> None:
         """Nothing more can be asked of the provider: its sessions go to the next one, or are `left`."""

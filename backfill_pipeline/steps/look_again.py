@@ -36,8 +36,9 @@ _NOT_JUDGED = {"not_due", "not_listed", UNCONFIRMED}
 _TOGETHER = 2 * REACH
 
 
-def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]:
+def look_again(warehouse: Warehouse, subject: Subject, rows: Rows, *, asked: bool = False) -> list[date]:
     """Count and judge the sessions `rows` (ascending) anew from what is stored, those that were looked at before.
+    `asked`: somebody was asked about them and had nothing better, which counts as an attempt.
 
     Returns the sessions whose status changed: coarser bars, weeks and features of these are to be derived again, which
     also counts their `derived`.
@@ -58,7 +59,7 @@ def look_again(warehouse: Warehouse, subject: Subject, rows: Rows) -> list[date]
         hull = Window(int(sessions.day_start[group[0]]), int(sessions.day_end[group[-1]]))
         heard = counted(_stored(warehouse, subject, group), answered_windows(conn, symbol_id, base, hull))
         bare = _bare(subject.rows_of(heard.bars.ts[heard.segment == REGULAR]), group, old)
-        new = judge_absence(warehouse, subject, group, bare, heard, (), warehouse.now(), asked=False)
+        new = judge_absence(warehouse, subject, group, bare, heard, (), warehouse.now(), asked=asked)
         changed += [now for then, now in zip(old, new, strict=True) if now != then]
     write_status(conn, symbol_id, base, changed, warehouse.now())
     return [status.session for status in changed]

@@ -130,7 +130,7 @@ def answers_for(job: Job, market: Market, days: Sequence[MarketDay]) -> Answers 
     sessions = job.subject.sessions
     pieces = []
     for day in good:
-        ticker = job.ticker(market.provider, sessions.session[day.row].astype(object))
+        ticker = job.called.on(market.provider, sessions.session[day.row].astype(object))
         if ticker is not None and ticker in day.answers:
             pieces.append(day.answers[ticker])
     return Answers(unit, believe(unit, pieces, None, good[0].fetched_at), None)

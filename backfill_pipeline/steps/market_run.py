@@ -99,4 +99,4 @@ class MarketRun:
 
 
 def _tickers(provider: MarketProvider, jobs: Sequence[Job], day: date) -> frozenset[str]:
-    return frozenset(ticker for job in jobs if (ticker := job.ticker(provider, day)) is not None)
+    return frozenset(ticker for job in jobs if (ticker := job.called.on(provider, day)) is not None)

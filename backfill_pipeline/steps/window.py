@@ -32,6 +32,7 @@ from .look_again import look_again
 from .split_features import refresh_stale
 from .verdicts import still_open
 from .warehouse import Subject, Warehouse
+from .weighing import weigh
 
 
 @dataclass
@@ -143,6 +144,8 @@ def _ingest(
     """Store answers, and the coarser bars and statuses that follow from them. Adds to `notes`."""
     conn, symbol_id, base = warehouse.conn, subject.instrument.symbol_id, subject.chain.base
     changes: dict[Timeframe, Changes] = {}
+    answers, changed = weigh(warehouse, subject, answers)
+    _add(changes, _rederive(warehouse, subject, changed))
     for one in ingest_guarded(warehouse, subject, answers, notes):
         fetched = one.fetched
         notes += disagreement_notes(warehouse, subject, one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import NamedTuple
 
@@ -97,17 +98,19 @@ def _read(
     kinds = [(name, kind) for name, kind, _ in columns]
     found = NativeColumns(kinds, len(wanted))
     parts = []
-    for symbol_id, window in wanted:
-        query = SQL(
-            "SELECT {} FROM {} WHERE symbol_id = {} AND timeframe = {} AND ts >= {} AND ts < {}{} ORDER BY ts"
-        ).format(
-            SQL(", ").join(SQL(expression) for _, _, expression in columns),
-            Identifier(table),
-            Literal(symbol_id),
-            Literal(timeframe),
-            Literal(to_datetime(window.start)),
-            Literal(to_datetime(window.end)),
-            condition,
-        )
-        parts.append(found.append(wire_rows(conn, query, kinds)))
-    return Read(found.columns(), parts)
+    # One symbol's rows are brought into this machine's form while the next one's come in.
+    with ThreadPoolExecutor(1) as decoder:
+        for symbol_id, window in wanted:
+            query = SQL(
+                "SELECT {} FROM {} WHERE symbol_id = {} AND timeframe = {} AND ts >= {} AND ts < {}{} ORDER BY ts"
+            ).format(
+                SQL(", ").join(SQL(expression) for _, _, expression in columns),
+                Identifier(table),
+                Literal(symbol_id),
+                Literal(timeframe),
+                Literal(to_datetime(window.start)),
+                Literal(to_datetime(window.end)),
+                condition,
+            )
+            parts.append(decoder.submit(found.append, wire_rows(conn, query, kinds)))
+    return Read(found.columns(), [part.result() for part in parts])

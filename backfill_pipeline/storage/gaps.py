@@ -19,6 +19,8 @@ from .coverage import as_range
 
 # After the first sight a gap is asked for once a day, twice; then weekly.
 _SOON, _OFTEN, _SELDOM = timedelta(days=1), 2, timedelta(days=7)
+# Asking one provider after the other, or a person's asking twice, is one attempt.
+_ONE_ATTEMPT = timedelta(hours=1)
 
 ACCEPTED = "accepted"
 AGREED = "agreed no_trade"
@@ -62,6 +64,10 @@ def _stored(row: Sequence[Any]) -> StoredGap:
 def next_attempt(now: datetime, attempts: int) -> datetime:
     """When a gap that has been asked for `attempts` times since it was found is asked for again."""
     return now + (_SOON if attempts < _OFTEN else _SELDOM)
+
+
+def _last_asked(gap: StoredGap) -> datetime:
+    return gap.next_attempt_at - (next_attempt(gap.detected_at, gap.attempts) - gap.detected_at)
 
 
 def open_gaps(conn: Connection, symbol_id: int, timeframe: Base, window: Window) -> list[StoredGap]:
@@ -167,7 +173,7 @@ def replace_gaps(
             new = wanted.pop(old.window, None)
             if new is None:
                 continue
-            tried = asked and old.detected_at < now
+            tried = asked and now - _last_asked(old) >= _ONE_ATTEMPT
             same = (new.verdict, new.expected, new.found) == (old.verdict, old.expected, old.found)
             # What another hand did to the rows, the evidence's `detail`, is told until they are asked for again.
             if not tried and same and ("detail" in old.evidence or new.evidence == old.evidence):

@@ -39,6 +39,11 @@ def final_bars(conn: Connection, key: Key, days: Sequence[date]) -> dict[date, i
     return _counts(conn, key, "bars", "session = ANY(%(days)s)", {"days": list(days)})
 
 
+def regular_bars(conn: Connection, key: Key) -> dict[date, int]:
+    """By session, the regular bars of `key`."""
+    return _counts(conn, key, "bars", "segment = 'regular'", {})
+
+
 def disagreements(
     conn: Connection, key: Key, provider: str, revised_at: datetime, tolerance: float
 ) -> list[Disagreement]:

@@ -55,6 +55,19 @@ def write_status(
         )
 
 
+def held_by_others(
+    conn: Connection, symbol_id: int, timeframe: Base, provider: str, first: date, last: date
+) -> dict[date, str]:
+    """Sessions of [first, last] whose status rests on an answer of another than `provider`, and whose it is."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT session, provider FROM session_status WHERE symbol_id = %s AND timeframe = %s"
+            " AND provider <> %s AND session BETWEEN %s AND %s",
+            (symbol_id, timeframe, provider, first, last),
+        )
+        return dict(cursor.fetchall())
+
+
 def read_status(
     conn: Connection, symbol_id: int, timeframe: Base, first: date, last: date
 ) -> dict[date, SessionStatus]:
