@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from .common import Environment, Json, out, prepare_environment, print_json, set
 
 def matrix(
     symbols: Annotated[str | None, typer.Option(help="Only these: AAPL,IBM.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="A row for each symbol, however many are alike.")] = False,
     json: Json = False,
 ) -> None:
     """Show how complete every symbol is in every timeframe."""
@@ -31,7 +32,7 @@ def matrix(
     if json:
         print_json([asdict(row) for row in rows])
     elif rows:
-        show_matrix(rows)
+        show_matrix(rows, every=every)
         _tell_last_look(environment)
     else:
         out.print("nothing is wanted yet; next: backfill symbols add AAPL, then backfill run --symbols AAPL --days 30")
@@ -59,13 +60,21 @@ def _tell_last_look(environment: Environment) -> None:
 
 # Columns that the table needs; a narrower terminal gets it without the dates.
 _WIDTH = 96
+# With more symbols than fit on a page, those that are alike share a row.
+_PAGE = 20
+
+Cells = dict[str, Completeness]
 
 
-def show_matrix(rows: Sequence[Completeness]) -> None:
-    """Symbols down, timeframes across: percent complete of what is due; missing bars in red."""
-    by_symbol: dict[str, dict[str, Completeness]] = {}
+def show_matrix(rows: Sequence[Completeness], *, every: bool = False) -> None:
+    """Symbols down, timeframes across: percent complete of what is due; missing bars in red. Beyond a page of them,
+    symbols that are alike share a row, unless `every` is to have its own.
+    """
+    by_symbol: dict[str, Cells] = {}
     for row in rows:
         by_symbol.setdefault(row.symbol, {})[row.timeframe] = row
+    if not every and len(by_symbol) > _PAGE:
+        by_symbol = _alike(by_symbol)
     dates = out.width >= _WIDTH
     title = "complete, in % of the bars that are due; below it, how many are missing; · not wanted"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -78,6 +87,18 @@ def show_matrix(rows: Sequence[Completeness]) -> None:
         wanted = [_wanted(cells)] if dates else []
         table.add_row(symbol, *(_cell(cells.get(t)) for t in TIMEFRAMES), *wanted)
     out.print(table)
+
+
+def _alike(by_symbol: dict[str, Cells]) -> dict[str, Cells]:
+    """One of each kind, named by the first and how many there are; the least complete kinds first."""
+    kinds: dict[object, list[str]] = {}
+    for symbol, cells in by_symbol.items():
+        kinds.setdefault(tuple(replace(row, symbol="") for row in cells.values()), []).append(symbol)
+    ordered = sorted(kinds.values(), key=lambda names: -max(row.missing for row in by_symbol[names[0]].values()))
+    return {
+        f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]: by_symbol[names[0]]
+        for names in ordered
+    }
 
 
 def _cell(row: Completeness | None) -> Text:
