@@ -37,7 +37,9 @@ class Bars:
         return len(self.ts)
 
     def take(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Bars:
-        """The bars that a mask, positions or a slice select."""
+        """The bars that a mask, positions or a slice select; itself for a mask that selects all."""
+        if isinstance(index, np.ndarray) and index.dtype == np.bool_ and bool(index.all()):
+            return self
         return Bars(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def sorted(self) -> Bars:

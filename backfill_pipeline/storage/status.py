@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from psycopg2.extras import execute_values
 
 from backfill_pipeline.domain.completeness import SessionStatus, Sums
 from backfill_pipeline.domain.timeframe import Base
+
+_NO_SUMS = (None, None, None)
 
 
 def write_status(
@@ -31,7 +33,7 @@ def write_status(
             json.dumps(s.derived),
             s.provider,
             s.due_at,
-            *(astuple(s.sums) if s.sums is not None else (None, None, None)),
+            *(_NO_SUMS if s.sums is None else (s.sums.bars, s.sums.prices, s.sums.volume)),
             checked_at,
         )
         for s in statuses
