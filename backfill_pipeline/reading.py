@@ -20,8 +20,8 @@ from backfill_pipeline.domain.grid import true_ends
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.overrides import without
 from backfill_pipeline.domain.sessions import SEGMENTS, Segment, Sessions, horizon, load_sessions
-from backfill_pipeline.domain.timeframe import Timeframe
-from backfill_pipeline.domain.windows import Window
+from backfill_pipeline.domain.spans import Span, parse_span
+from backfill_pipeline.domain.timeframe import Timeframe, parse_timeframe
 from backfill_pipeline.reading_adjustment import adjustment
 from backfill_pipeline.reading_arguments import (
     Adjust,
@@ -43,9 +43,10 @@ from backfill_pipeline.reading_completeness import (
     describe,
     find_incomplete,
 )
+from backfill_pipeline.reading_spans import build, rows_of, window_of
 from backfill_pipeline.settings import load_settings
 from backfill_pipeline.storage.connection import connect
-from backfill_pipeline.storage.databases import open_databases
+from backfill_pipeline.storage.databases import open_market
 from backfill_pipeline.storage.frames import Columns, bar_columns, feature_columns
 from backfill_pipeline.storage.overrides import closed_days
 from backfill_pipeline.storage.symbols import get_instruments
@@ -72,13 +73,16 @@ def read_bars(
 ) -> pd.DataFrame:
     """Bars of one or more symbols, in the order asked, each ascending by ts.
 
+    `timeframe`: a stored one, or any number of minutes, hours (up to a day), days, weeks or months: `45m`, `2h`, `1mo`.
+    Those are built from stored bars by the same rules: anchored at the start of their segment and cut at its end; weeks
+    from Monday, months and years (`12mo`) by session date. A bucket that is not complete is left out.
     `start`, `end`: session dates, both included (`"2024-03-08"`), or two aware datetimes, half-open, of bar starts.
     `segment`: `regular`, `pre`, `post` or `all`. `adjust="splits"`: prices and vwap multiplied, volume divided, so
     that all bars are in the share basis of `as_of` (None: today); weeks are built from adjusted days. The splits are
     the stored ones, unless `splits` gives others, by symbol or for the one symbol asked (with `as_of` None, all of
     them). `adjust="all"`: prices and vwap by the stored dividends, too, each 1 - cash / the close before its ex-date;
     volume is not. `tz`: zone of `ts`. `label="end"`: `ts` is when the bar was over, never later than its segment's
-    end; a day ends at its close, a week at its last session's.
+    end; a day ends at its close, a week or month at its last session's.
     `on_incomplete`: what to do when sessions in range that are due are not known to be complete, or dividends had to be
     left out; the warning or error has `windows`: a list of (symbol, first session, last session, missing base bars).
     `url`: another database than the settings'.
@@ -89,24 +93,26 @@ def read_bars(
     """
     import pandas as pd
 
-    frame = check(timeframe, adjust, label, on_incomplete, tz)
+    check(adjust, label, on_incomplete, tz)
+    span = parse_span(timeframe)
     if segment not in (*SEGMENTS, "all"):
         raise ValueError(f"segment {segment!r} is not known; use one of {' '.join(SEGMENTS)} all")
     wanted, names = check_range(start, end), check_names(symbols)
     basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
-        _guard(conn, subjects, frame, wanted, on_incomplete)
-        stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
-        columns, parts = bar_columns(conn, stretches, frame, None if segment == "all" else segment)
-        _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
+        _guard(conn, subjects, span, wanted, on_incomplete)
+        stretches = [(instrument.symbol_id, window_of(span, wanted, sessions)) for instrument, sessions in subjects]
+        columns, parts = bar_columns(conn, stretches, span.source, None if segment == "all" else segment)
+        _adjust(conn, subjects, columns, parts, span.source, wanted, basis, on_incomplete)
+        columns, parts = build(conn, subjects, columns, parts, span, wanted)
     if segment == "all":
         columns["segment"] = np.empty(len(columns["ts"]), dtype=np.int8)
     for (_, sessions), part in zip(subjects, parts, strict=True):
         own = {name: column[part] for name, column in columns.items()}
         if segment == "all":
-            own["segment"][:] = _segments(own, sessions, frame)
-        _label(own, sessions, frame, label)
+            own["segment"][:] = _segments(own, sessions, span)
+        _label(own, sessions, span, label)
     table = _frame(names, columns, parts, tz)
     table["session"] = table["session"].astype("datetime64[s]")
     trades = table["trades"].to_numpy()
@@ -136,23 +142,25 @@ def read_features(
     NULL). With `adjust`, those in price units are rescaled as prices are. Windows know the stored splits; one over a
     split that only `splits` gives, and one over a dividend, still mixes both bases.
     """
-    frame = check(timeframe, adjust, label, on_incomplete, tz)
+    check(adjust, label, on_incomplete, tz)
+    frame = parse_timeframe(timeframe)
+    span = parse_span(frame)
     wanted, names = check_range(start, end), check_names(symbols)
     basis = check_basis(adjust, as_of, splits, names)
     with _open(url) as conn:
         subjects = _subjects(conn, names)
-        _guard(conn, subjects, frame, wanted, on_incomplete)
-        stretches = [(instrument.symbol_id, _window(wanted, sessions)) for instrument, sessions in subjects]
+        _guard(conn, subjects, span, wanted, on_incomplete)
+        stretches = [(instrument.symbol_id, window_of(span, wanted, sessions)) for instrument, sessions in subjects]
         columns, parts = feature_columns(conn, stretches, frame)
         _adjust(conn, subjects, columns, parts, frame, wanted, basis, on_incomplete)
     for (_, sessions), part in zip(subjects, parts, strict=True):
-        _label({"ts": columns["ts"][part]}, sessions, frame, label)
+        _label({"ts": columns["ts"][part]}, sessions, span, label)
     return _frame(names, columns, parts, tz)
 
 
 @contextmanager
 def _open(url: str | None) -> Iterator[Connection]:
-    market = canonical_url(url) if url else open_databases(load_settings(Path(".env"))).market_url
+    market = canonical_url(url) if url else open_market(load_settings(Path(".env")))
     with closing(connect(market, application_name="backfill read")) as conn:
         yield conn
 
@@ -164,23 +172,10 @@ def _subjects(conn: Connection, names: Sequence[str]) -> list[tuple[Instrument, 
     return [(i, calendars[i.calendar]) for i in instruments]
 
 
-def _window(wanted: Range, sessions: Sessions) -> Window:
-    """Bar starts to read. A week belongs to a range of dates that holds its Monday."""
-    return wanted.exact or sessions.days_window(wanted.first, wanted.last)
-
-
-def _rows(wanted: Range, sessions: Sessions) -> slice:
-    """The sessions that trade in the range."""
-    if wanted.exact is None:
-        return sessions.rows_between(wanted.first, wanted.last)
-    low = np.searchsorted(sessions.post_close, wanted.exact.start, side="right")
-    return slice(int(low), int(np.searchsorted(sessions.pre_open, wanted.exact.end)))
-
-
 def _guard(
     conn: Connection,
     subjects: Sequence[tuple[Instrument, Sessions]],
-    timeframe: Timeframe,
+    span: Span,
     wanted: Range,
     on_incomplete: OnIncomplete,
 ) -> None:
@@ -188,7 +183,7 @@ def _guard(
     if on_incomplete == "ignore":
         return
     now = datetime.now(UTC)
-    each = [find_incomplete(conn, of, s, timeframe, _rows(wanted, s), now) for of, s in subjects]
+    each = [find_incomplete(conn, of, s, span, rows_of(span, wanted, s), now) for of, s in subjects]
     found = [one for one in each if one is not None]
     if found:
         _tell(describe(found), on_incomplete, [stretch for one in found for stretch in one.stretches])
@@ -201,9 +196,9 @@ def _tell(text: str, on_incomplete: OnIncomplete, windows: Sequence[Lacking] = (
         warnings.warn(IncompleteWarning(text, windows), stacklevel=4)  # the line that called read_bars
 
 
-def _segments(columns: Columns, sessions: Sessions, timeframe: Timeframe) -> npt.NDArray[np.int8]:
+def _segments(columns: Columns, sessions: Sessions, span: Span) -> npt.NDArray[np.int8]:
     ts = columns["ts"].astype(np.int64)
-    if timeframe in ("1d", "1w"):
+    if not span.is_intraday:
         return np.full(len(ts), SEGMENTS.index("regular"), dtype=np.int8)
     return sessions.parts.segment[sessions.parts.locate(ts)]
 
@@ -233,9 +228,15 @@ def _adjust(
             own[name][:] = values
 
 
-def _label(own: Columns, sessions: Sessions, timeframe: Timeframe, label: Label) -> None:
-    if label == "end":
-        own["ts"][:] = true_ends(own["ts"].astype(np.int64), sessions, timeframe)
+def _label(own: Columns, sessions: Sessions, span: Span, label: Label) -> None:
+    if label == "start":
+        return
+    ts = own["ts"].astype(np.int64)
+    own["ts"][:] = (
+        true_ends(ts, sessions, span.source)
+        if span.is_stored
+        else span.ends(ts, own["session"].astype("datetime64[D]"), sessions)
+    )
 
 
 def _frame(names: Sequence[str], columns: Columns, parts: Sequence[slice], tz: str) -> pd.DataFrame:
@@ -245,5 +246,5 @@ def _frame(names: Sequence[str], columns: Columns, parts: Sequence[slice], tz: s
     code = np.repeat(np.arange(len(names)), [part.stop - part.start for part in parts])
     table: dict[str, object] = {"symbol": pd.Categorical.from_codes(code, pd.Index(names)), **columns}
     stamps = columns["ts"].view("datetime64[us]")
-    table["ts"] = pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(tz)
+    table["ts"] = pd.DatetimeIndex(stamps, tz="UTC").tz_convert(tz)
     return pd.DataFrame(table, copy=False)

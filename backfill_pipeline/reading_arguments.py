@@ -9,7 +9,6 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from backfill_pipeline.domain.adjust import Split
-from backfill_pipeline.domain.timeframe import Timeframe, parse_timeframe
 from backfill_pipeline.domain.windows import Window, to_micros
 
 Adjust = Literal["none", "splits", "all"]
@@ -37,7 +36,7 @@ class Basis:
     splits: Mapping[str, Sequence[Split]]
 
 
-def check(timeframe: str, adjust: str, label: str, on_incomplete: str, tz: str) -> Timeframe:
+def check(adjust: str, label: str, on_incomplete: str, tz: str) -> None:
     for name, value, known in (
         ("adjust", adjust, ("none", "splits", "all")),
         ("label", label, ("start", "end")),
@@ -49,7 +48,6 @@ def check(timeframe: str, adjust: str, label: str, on_incomplete: str, tz: str) 
         ZoneInfo(tz)
     except (ValueError, LookupError):  # LookupError: ZoneInfoNotFoundError
         raise ValueError(f"tz {tz!r} is not a time zone; write it as UTC or America/New_York") from None
-    return parse_timeframe(timeframe)
 
 
 def check_names(symbols: str | Sequence[str]) -> list[str]:

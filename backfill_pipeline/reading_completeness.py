@@ -14,7 +14,8 @@ from backfill_pipeline.domain.completeness import SessionStatus, is_listed
 from backfill_pipeline.domain.grid import expected_per_session
 from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.sessions import Sessions
-from backfill_pipeline.domain.timeframe import Base, Timeframe, chain_of
+from backfill_pipeline.domain.spans import Span
+from backfill_pipeline.domain.timeframe import Base, chain_of
 from backfill_pipeline.domain.windows import Window, to_micros
 from backfill_pipeline.storage.gaps import open_gaps
 from backfill_pipeline.storage.status import read_status
@@ -58,14 +59,14 @@ class Incomplete:
     """
 
     symbol: str
-    timeframe: Timeframe
+    span: Span
     sessions: int
     lacking: int
     stretches: tuple[Lacking, ...]
     why: tuple[str, ...]
 
     def __str__(self) -> str:
-        base = chain_of(self.timeframe).base
+        base = chain_of(self.span.source).base
         told = [
             f"{_span(one.first, one.last)} ({one.missing:,} bar{'' if one.missing == 1 else 's'} of {base}, {why})"
             for one, why in list(zip(self.stretches, self.why, strict=True))[:_MOST]
@@ -73,7 +74,7 @@ class Incomplete:
         more = f" and {len(self.stretches) - _MOST} more" if len(self.stretches) > _MOST else ""
         first, last = self.stretches[0].first, self.stretches[-1].last
         return (
-            f"{self.symbol} {self.timeframe}: {self.lacking} of {self.sessions} sessions incomplete: {', '.join(told)}"
+            f"{self.symbol} {self.span.text}: {self.lacking} of {self.sessions} sessions incomplete: {', '.join(told)}"
             f"{more}; repair: backfill run --symbols {shlex.quote(self.symbol)} --timeframes {base}"
             f" --start {first} --end {last}"
         )
@@ -90,10 +91,10 @@ def describe(found: Sequence[Incomplete]) -> str:
 
 
 def find_incomplete(
-    conn: Connection, instrument: Instrument, sessions: Sessions, timeframe: Timeframe, rows: slice, now: datetime
+    conn: Connection, instrument: Instrument, sessions: Sessions, span: Span, rows: slice, now: datetime
 ) -> Incomplete | None:
     """Of the sessions `rows`, what is over, listed, due and not known to be complete. None: nothing."""
-    base = chain_of(timeframe).base
+    base = chain_of(span.source).base
     over = is_listed(sessions, instrument)[rows] & (sessions.post_close[rows] <= to_micros(now))
     places = [rows.start + int(i) for i in over.nonzero()[0]]
     if not places:
@@ -120,7 +121,7 @@ def find_incomplete(
             stretches.append(Lacking(instrument.symbol, day, day, missing))
             reasons.append(why)
         before = place
-    return Incomplete(instrument.symbol, timeframe, len(places), len(open_places), tuple(stretches), tuple(reasons))
+    return Incomplete(instrument.symbol, span, len(places), len(open_places), tuple(stretches), tuple(reasons))
 
 
 def _is_settled(status: SessionStatus | None, now: datetime) -> bool:

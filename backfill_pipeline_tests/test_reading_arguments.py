@@ -14,7 +14,7 @@ SPLIT = Split(date(2005, 2, 28), 2.0)
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
-        pytest.param(("AAPL", "2h", "2026-07-29", "2026-07-29"), {}, "timeframe '2h' is not known", id="timeframe"),
+        pytest.param(("AAPL", "1y", "2026-07-29", "2026-07-29"), {}, "timeframe '1y' is not known", id="timeframe"),
         pytest.param(("AAPL", "1m", "2026-07-30", "2026-07-29"), {}, "start 2026-07-30 is after end", id="reversed"),
         pytest.param(("AAPL", "1m", "yesterday", "2026-07-29"), {}, "start 'yesterday' is not a date", id="no date"),
         pytest.param(("AAPL", "1m", 20260729, "2026-07-29"), {}, "start 20260729 is not a date", id="a number"),

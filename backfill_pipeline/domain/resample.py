@@ -63,15 +63,33 @@ def weeks(days: Bars, sessions: Sessions, whole: npt.NDArray[np.bool_]) -> Bars:
     True where the session is wanted and complete (with a bar, or with its absence explained). A week of which any
     session is not whole gets no bar.
     """
-    monday, week_of_row = np.unique(iso_monday(sessions.session), return_inverse=True)
-    broken = np.zeros(len(monday), dtype=bool)
-    broken[week_of_row[~whole]] = True
+    return group_days(days, sessions, whole, iso_monday(sessions.session))[0]
+
+
+def group_days(
+    days: Bars, sessions: Sessions, whole: npt.NDArray[np.bool_], label: npt.NDArray[np.datetime64]
+) -> tuple[Bars, npt.NDArray[np.datetime64]]:
+    """As `weeks`, of any stretches of days. `label`: of each session the first calendar day of its stretch, ascending.
+    Returns with the bars their labels, at whose midnights they start.
+    """
+    first_day, group_of_row = np.unique(label, return_inverse=True)
+    broken = np.zeros(len(first_day), dtype=bool)
+    broken[group_of_row[~whole]] = True
     row = sessions.row_of(days.ts)
-    week = week_of_row[row]
-    keep = (row >= 0) & ~broken[week]
-    sums = _start(days.take(keep), week[keep])
+    group = group_of_row[row]
+    keep = (row >= 0) & ~broken[group]
+    sums = _start(days.take(keep), group[keep])
     sums = _aggregate(sums, *_runs(sums.part), label_ts=sums.bars.ts)
-    return replace(_finish(sums), ts=sessions.midnights(monday[sums.part]))
+    labels = first_day[sums.part]
+    return replace(_finish(sums), ts=sessions.midnights(labels)), labels
+
+
+def regroup(
+    bars: Bars, part: npt.NDArray[np.int64], sessions: Sessions, length: int
+) -> tuple[Bars, npt.NDArray[np.int64]]:
+    """Intraday bars of `length` microseconds from finer ones, whose length divides it; and the part of each."""
+    sums = _coarsen(_start(bars, part), sessions.parts, length)
+    return _finish(sums), sums.part
 
 
 def iso_monday(days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:

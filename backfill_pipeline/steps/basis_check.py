@@ -32,10 +32,10 @@ def adjusted(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched])
     """
     splits = read_splits(warehouse.conn, subject.instrument.symbol_id)
     for fetched in answers:
-        mismatch = _mismatch(warehouse, subject, fetched, splits)
-        if mismatch is not None:
+        found = mismatch(warehouse, subject, fetched, splits)
+        if found is not None:
             line = (
-                f"{subject.instrument.symbol} {subject.chain.base}: {mismatch}; nothing of this answer of"
+                f"{subject.instrument.symbol} {subject.chain.base}: {found}; nothing of this answer of"
                 f" {fetched.provider} is stored, and it is asked for again. Where the known price is the adjusted one,"
                 " delete that session's bars first"
             )
@@ -44,7 +44,8 @@ def adjusted(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched])
     return []
 
 
-def _mismatch(warehouse: Warehouse, subject: Subject, fetched: Fetched, splits: Sequence[Split]) -> str | None:
+def mismatch(warehouse: Warehouse, subject: Subject, fetched: Fetched, splits: Sequence[Split]) -> str | None:
+    """None, or why the answer is not in the basis of its own days; in the open transaction."""
     sessions, symbol_id = subject.sessions, subject.instrument.symbol_id
     bars, row = fetched.validated.bars, fetched.validated.part
     if subject.chain.base == "1m":

@@ -14,12 +14,14 @@ from typing import Literal
 
 import numpy as np
 
+from backfill_pipeline.domain.absence import inside
 from backfill_pipeline.domain.completeness import is_listed
 from backfill_pipeline.domain.grain import Period
 from backfill_pipeline.domain.planning import Rows
 from backfill_pipeline.domain.sessions import Sessions
 from backfill_pipeline.domain.timeframe import Timeframe
 from backfill_pipeline.domain.windows import to_micros
+from backfill_pipeline.storage.imports import imports_served
 from backfill_pipeline.storage.progress import count_bars
 from backfill_pipeline.storage.status import read_status
 
@@ -140,7 +142,10 @@ def _due(warehouse: Warehouse, subject: Subject, first: date, last: date) -> tup
     sessions, now = subject.sessions, to_micros(warehouse.now())
     rows = np.arange(len(sessions))[sessions.rows_between(first, last)]
     rows = rows[is_listed(sessions, subject.instrument)[rows] & (sessions.post_close[rows] <= now)]
+    with warehouse.conn:
+        imports = imports_served(warehouse.conn, subject.instrument.symbol_id, subject.chain.base)
     served = subject.route.choose(warehouse.now())[rows] >= 0
+    served |= inside(sessions.day_start[rows], [window for _, window, _ in imports])
     due: Rows = rows[served & (subject.route.due_at()[rows] <= now)]
     return due, not served.all()
 

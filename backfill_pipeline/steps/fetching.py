@@ -43,7 +43,9 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Fetched:
-    """A provider's answer about consecutive sessions `rows`, validated. `answered`: what it vouches for."""
+    """A provider's answer about consecutive sessions `rows`, validated. `answered`: what it vouches for. `by_hand`: a
+    person wants these bars, whoever else has some.
+    """
 
     provider: str
     window: Window
@@ -53,6 +55,7 @@ class Fetched:
     received: int
     fetched_at: datetime
     notes: tuple[str, ...]
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, eq=False)

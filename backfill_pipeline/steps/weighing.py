@@ -33,7 +33,7 @@ def weigh(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetched]) ->
     taken: list[Fetched] = []
     changed: list[date] = []
     for fetched in answers:
-        kept = _outweighed(warehouse, subject, fetched)
+        kept = fetched.rows[:0] if fetched.by_hand else _outweighed(warehouse, subject, fetched)
         if not len(kept):
             taken.append(fetched)
             continue

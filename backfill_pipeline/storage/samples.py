@@ -33,14 +33,16 @@ class Differing:
 
 
 def final_sessions(conn: Connection) -> list[Asked]:
-    """Every wanted session of the followed symbols that has bars, and that nothing would ask for ever again."""
+    """Every wanted session of the followed symbols that has a provider's bars, and that nothing would ask for ever
+    again. Imported ones have nobody to ask.
+    """
     with conn.cursor() as cursor:
         cursor.execute(
             "SELECT t.provider, y.symbol, w.base::text, w.session FROM wanted_sessions AS w"
             " JOIN symbols AS y USING (symbol_id)"
             " JOIN sessions AS s ON s.calendar = w.calendar AND s.session = w.session"
             " JOIN session_status AS t ON t.symbol_id = w.symbol_id AND t.timeframe = w.base AND t.session = w.session"
-            " WHERE y.active AND w.stored > 0 AND t.provider IS NOT NULL AND EXISTS ("
+            " WHERE y.active AND w.stored > 0 AND NOT starts_with(t.provider, 'import:') AND EXISTS ("
             "  SELECT FROM coverage AS c WHERE c.symbol_id = w.symbol_id AND c.timeframe = w.base"
             "  AND c.time_window @> s.open AND c.valid_until = 'infinity')"
         )
