@@ -5,6 +5,7 @@ prefers: so libpq's form is what is stored and printed, and SQLAlchemy's is deri
 """
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 from psycopg2 import ProgrammingError
@@ -13,13 +14,15 @@ from psycopg2.extensions import parse_dsn
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 INVALID = "is no valid PostgreSQL URL; special characters of a password are percent-encoded: @ is %40, / is %2F"
 SECRET_PARAMETERS = ("password", "sslpassword")
+FILE_PARAMETERS = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile")
 
 
 def canonical_url(url: str) -> str:
     """One spelling of a PostgreSQL URL: `postgresql://user:password@host:port/database?parameter=value`.
 
-    Socket folders and lists of hosts stand in the query, where both libpq and SQLAlchemy read them. Raises
-    ValueError, one line without the password, if it is no PostgreSQL URL or names no database.
+    Socket folders and lists of hosts stand in the query, where both libpq and SQLAlchemy read them. Files, as in
+    sslrootcert=ca.crt, are made absolute: Dagster's processes work in another folder. Raises ValueError, one line
+    without the password, if it is no PostgreSQL URL or names no database.
     """
     parts = _parts(url)
     database = parts.get("dbname", "")
@@ -27,7 +30,7 @@ def canonical_url(url: str) -> str:
         raise ValueError("names no database; a URL ends in /market, say")
     if not re.fullmatch(r"[A-Za-z0-9_.$-]+", database):  # SQLAlchemy takes %20 in this place literally
         raise ValueError("names a database with other characters than letters, digits, _ . $ -")
-    return _spelled(parts)
+    return _spelled({name: _absolute(value) if name in FILE_PARAMETERS else value for name, value in parts.items()})
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -52,6 +55,10 @@ def database_of(url: str) -> str:
 def with_database(url: str, database: str) -> str:
     """The URL of another database on the same server, with the same login and parameters."""
     return _spelled({**_parts(url), "dbname": database})
+
+
+def _absolute(file: str) -> str:
+    return file if file == "system" else str(Path(file).expanduser().absolute())  # `system`: libpq's word for its CAs
 
 
 def _spelled(parts: dict[str, str]) -> str:

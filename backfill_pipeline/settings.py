@@ -2,16 +2,19 @@
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -47,6 +50,11 @@ def default_home() -> Path:
     return platformdirs.user_data_path("backfill_pipeline", appauthor=False)
 
 
+def variable_prefix(provider: str) -> str:
+    """What the environment variables of another package's provider begin with: `ACME_BARS_` of acme-bars."""
+    return f"{provider.upper().replace('-', '_')}_"
+
+
 def _iso_date(text: object) -> object:
     if isinstance(text, str):
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):  # pydantic would take 20220101 for seconds since 1970
@@ -68,6 +76,12 @@ def _web_address(text: str) -> str:
 def _secret_web_address(secret: SecretStr) -> SecretStr:
     _web_address(secret.get_secret_value())
     return secret  # with the slash at its end: the whole of it is asked for, and nothing is put behind it
+
+
+def _broker(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"rediss?://[^\s/]+\S*", secret.get_secret_value()):
+        raise ValueError("an address like redis://host:6379/0")
+    return secret
 
 
 def _providers(text: str) -> str:
@@ -108,6 +122,7 @@ DatabaseUrl = Annotated[str, AfterValidator(canonical_url)]
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SecretWebAddress = Annotated[SecretStr, AfterValidator(_secret_web_address)]
+Broker = Annotated[SecretStr, AfterValidator(_broker)]
 Providers = Annotated[str, AfterValidator(_providers)]
 
 
@@ -181,6 +196,14 @@ class Settings(BaseSettings):
         default="0 2 * * *", validation_alias="BACKFILL_NIGHTLY_CRON", description="5 cron fields, in UTC"
     )
 
+    runs_at_once: int | None = Field(
+        default=None, ge=1, le=100, validation_alias="BACKFILL_RUNS_AT_ONCE", description="a whole number, 1 to 100"
+    )
+    broker: Broker | None = Field(default=None, validation_alias="BACKFILL_BROKER")
+    runs_per_queue: int = Field(
+        default=8, ge=1, le=1000, validation_alias="BACKFILL_RUNS_PER_QUEUE", description="a whole number, 1 to 1000"
+    )
+
     intraday_start: IsoDate = Field(
         default=date(2022, 1, 1),
         validation_alias="BACKFILL_INTRADAY_START",
@@ -197,6 +220,13 @@ class Settings(BaseSettings):
     daily_grain: Grain = Field(
         default="month", validation_alias="BACKFILL_DAILY_GRAIN", description="day, week or month"
     )
+
+    _others: dict[str, str] = PrivateAttr(default_factory=dict)  # variables of other packages' providers
+
+    def variables_of(self, provider: str) -> dict[str, str]:
+        """Variables that begin with the provider's name, without it: what a provider of another package is given."""
+        prefix = variable_prefix(provider)
+        return {name.removeprefix(prefix): value for name, value in self._others.items() if name.startswith(prefix)}
 
     @property
     def provider_names(self) -> tuple[str, ...]:
@@ -215,12 +245,21 @@ def load_settings(env_file: Path | None = None) -> Settings:
     An empty value counts as unset. Raises SettingsError, one line.
     """
     try:
-        return Settings(_env_file=env_file)  # type: ignore[call-arg]  # mypy sees the fields only
+        settings = Settings(_env_file=env_file)  # type: ignore[call-arg]  # mypy sees the fields only
+        settings._others.update(_variables_of(settings.provider_names, env_file))  # noqa: SLF001  (its own module)
+        return settings
     except ValidationError as error:
         lines = dict.fromkeys(_complaint(dict(detail)) for detail in error.errors(include_url=False))
         raise SettingsError("; ".join(lines)) from None  # pydantic's own text quotes secrets
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} cannot be read: {error}") from None
+
+
+def _variables_of(providers: Sequence[str], env_file: Path | None) -> dict[str, str]:
+    """The variables that begin with a provider's name, of the file and the environment, which wins; no empty one."""
+    prefixes = tuple(map(variable_prefix, providers))
+    every = {**(dotenv_values(env_file, encoding="utf-8") if env_file else {}), **os.environ}
+    return {name: value.strip() for name, value in every.items() if name.startswith(prefixes) and value}
 
 
 def _complaint(detail: dict[str, Any]) -> str:

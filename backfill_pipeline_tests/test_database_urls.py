@@ -1,5 +1,7 @@
 """One spelling of a URL, read alike by libpq and SQLAlchemy."""
 
+from pathlib import Path
+
 import pytest
 from psycopg2.extensions import parse_dsn
 from sqlalchemy import create_engine
@@ -45,3 +47,15 @@ def test_another_database_of_the_same_server_keeps_the_login() -> None:
     assert with_database("postgresql://u:p@h:5/market?sslmode=require", "dagster") == (
         "postgresql://u:p@h:5/dagster?sslmode=require"
     )
+
+
+def test_files_are_named_from_the_folder_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's processes, which are handed the URL, work in another one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    given = "postgresql://u@h/d?sslrootcert=ca.crt&sslcert=~/my.crt&sslkey=/etc/my.key&sslmode=verify-full"
+    assert parse_dsn(canonical_url(given)) == {
+        **parse_dsn("postgresql://u@h/d?sslmode=verify-full&sslkey=/etc/my.key&sslcert=/home/me/my.crt"),
+        "sslrootcert": str(tmp_path / "ca.crt"),
+    }
+    assert canonical_url("postgresql://u@h/d?sslrootcert=system") == "postgresql://u@h/d?sslrootcert=system"

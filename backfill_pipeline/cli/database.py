@@ -12,12 +12,13 @@ from backfill_pipeline.storage.server import reachable_home
 from backfill_pipeline.storage.server import status as server_status
 from backfill_pipeline.storage.server import stop as stop_server
 
-from . import move, size
+from . import move, roles, size
 from .common import CommandError, Json, err, out, prepare_environment, print_json, settings_of_folder
 
 app = typer.Typer(help="The PostgreSQL that holds the bars: DATABASE_URL, or an embedded server.", no_args_is_help=True)
 app.command()(size.size)
 app.command("move-to")(move.move_to)
+app.command()(roles.roles)
 
 
 @app.command()

@@ -30,6 +30,7 @@ from backfill_pipeline.steps.diagnosis import (
     from_error,
 )
 from backfill_pipeline.steps.notification_checks import check_notifications
+from backfill_pipeline.steps.plugin_checks import check_plugins
 from backfill_pipeline.steps.provider_checks import check_files, check_providers
 from backfill_pipeline.storage.budget import OwnConnection
 from backfill_pipeline.storage.connection import DatabaseError, connect, place
@@ -112,6 +113,7 @@ def _checks(*, notify: bool) -> Iterator[Check]:
         yield from check_disks([environment.databases.home, environment.databases.home / "postgres" / "data"])
         yield from _check_database(environment)
         yield from answers()
+    yield from check_plugins(names)
     if settings.files is not None:
         yield check_files(settings.files, utc_now())
     yield _check_loading(loading)

@@ -8,11 +8,13 @@ from pydantic import SecretStr
 
 from backfill_pipeline.settings import Settings
 
+from . import plugins
 from .base import Provider
 from .binance import BinanceProvider
-from .budget import Budget, LimitMemory, Priority, fingerprint
+from .budget import Priority, fingerprint
 from .errors import ProviderStopped
 from .files import FilesProvider
+from .plugins import Shared
 from .polygon import PolygonProvider
 from .router import Router
 from .sample import SampleProvider
@@ -22,21 +24,19 @@ from .tradier import TradierProvider, requests_per_minute
 # A klines request weighs 2 of the 6,000 a minute that an address has: well below, for others may share the address.
 _BINANCE_PER_MINUTE = 1200
 
-# Provider, base URL and fingerprint of the key, and requests a minute: what all processes share of it.
-Shared = Callable[[str, str, str, int], tuple[Budget, LimitMemory]]
-
 
 def chosen_names(settings: Settings) -> tuple[str, ...]:
     """The providers that `BACKFILL_PROVIDER` names, the preferred first.
 
     `auto`: what is configured, files before polygon before tradier; the sample where nothing is. Raises ProviderStopped
-    for an unknown one, and for one that lacks its key or folder.
+    for an unknown one, for one that lacks its key or folder, and for a name that two have.
     """
     if settings.provider == "auto":
         return tuple(name for name, (_, value) in _needs(settings).items() if value is not None) or ("sample",)
     for name in settings.provider_names:
-        if name not in _MAKERS:
-            raise ProviderStopped(f"BACKFILL_PROVIDER={name} is not known; use one of auto, {', '.join(_MAKERS)}")
+        if plugins.chosen(name, BUILT_IN) is None and name not in BUILT_IN:
+            known = ", ".join(dict.fromkeys([*BUILT_IN, *(one.name for one in plugins.offered())]))
+            raise ProviderStopped(f"BACKFILL_PROVIDER={name} is not known; use one of auto, {known}")
         what, value = _needs(settings).get(name, ("", True))
         if value is None:
             raise ProviderStopped(f"BACKFILL_PROVIDER={name} needs {what}")
@@ -50,7 +50,15 @@ def configured_router(settings: Settings, shared: Shared, priority: Priority = "
     names = chosen_names(settings)
     if settings.provider == "auto":
         names = (*names, "binance")
-    return Router([_MAKERS[name](settings, shared, priority) for name in names])
+    return Router([_made(name, settings, shared, priority) for name in names])
+
+
+def _made(name: str, settings: Settings, shared: Shared, priority: Priority) -> Provider:
+    if name in BUILT_IN:
+        return BUILT_IN[name](settings, shared, priority)
+    of = plugins.chosen(name, BUILT_IN)
+    assert of is not None  # as `chosen_names` found
+    return of.make(plugins.Given(name, settings.variables_of(name), priority, shared))
 
 
 def _needs(settings: Settings) -> dict[str, tuple[str, object]]:
@@ -85,7 +93,7 @@ def _binance(settings: Settings, shared: Shared, priority: Priority) -> Provider
     return BinanceProvider(url, budget=budget, priority=priority)
 
 
-_MAKERS: dict[str, Callable[[Settings, Shared, Priority], Provider]] = {
+BUILT_IN: dict[str, Callable[[Settings, Shared, Priority], Provider]] = {
     "files": _files,
     "polygon": _polygon,
     "tradier": _tradier,

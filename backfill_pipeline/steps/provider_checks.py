@@ -53,13 +53,15 @@ _VARIABLES = {"polygon": "POLYGON_BASE_URL", "tradier": "TRADIER_BASE_URL", "bin
 
 
 def check_providers(settings: Settings, shared: dict[str, SharedBudget], now: datetime) -> Callable[[], list[Check]]:
-    """Begin to ask all of them at once; the function returned waits for the answers, ten seconds or so."""
+    """Begin to ask all of them at once; the function returned waits for the answers, ten seconds or so. Those of other
+    packages are not asked: what they serve is not known here.
+    """
     for instrument in (_STOCK, _PAIR):
         # Before the threads, which would undo each other's silencing of warnings that making a calendar brings.
         load_sessions(instrument.calendar, horizon(now.date()))
     begun = time.monotonic()
     answers = []
-    for budget in shared.values():
+    for budget in (of for of in shared.values() if of.provider in _ASK):
         deadline = begun + _DEADLINE + min(_MOST_WAIT, budget.budget.expected_wait("nightly"))
         answers.append((budget, _started(partial(_checked, settings, budget, now)), deadline))
     return lambda: [_received(*answer) for answer in answers]

@@ -11,6 +11,10 @@ from backfill_pipeline.database_urls import redacted_url
 OLDEST_SERVER = 15
 SESSION_OPTIONS = "-c search_path=market,public -c timezone=UTC"
 
+# In what PostgreSQL and libpq say: no place for another connection; and what TLS has against the other side.
+_FULL = ("too many clients", "connection slots are reserved", "too many connections")
+_NO_TLS = ("SSL error", "not support SSL", "sslmode", "certificate", "private key file")
+
 
 class DatabaseError(RuntimeError):
     """A database cannot be used. The text is one line: which one, why, what to do; never a password."""
@@ -69,8 +73,14 @@ def reason(error: psycopg2.Error, url: str) -> str:
 
 
 def _next_step(url: str, text: str) -> str:
+    if any(sign in text for sign in _FULL):
+        return "wait until some end, or give that server or role more; docs/security.md says how many are held"
+    if any(sign in text for sign in _NO_TLS):
+        return "correct sslmode, sslrootcert, sslcert or sslkey in DATABASE_URL"
     if "password" in text or "authentication" in text or "no pg_hba.conf entry" in text:
-        return "correct the user or the password in DATABASE_URL"
+        return "correct the user, the password or sslmode in DATABASE_URL"
+    if "permission denied for database" in text:
+        return "its owner may GRANT CONNECT to that role; or correct DATABASE_URL"
     if "host=/" in url:
         return "start it with `backfill db start`, or correct DATABASE_URL"
     if "does not exist" in text:

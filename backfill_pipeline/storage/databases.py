@@ -15,7 +15,7 @@ from backfill_pipeline.storage.connection import DatabaseError, connect, place, 
 from backfill_pipeline.storage.migrations import migrate
 from backfill_pipeline.storage.server import ensure_running, reachable_home
 
-__all__ = ["DatabaseError", "Databases", "connect", "open_databases"]
+__all__ = ["DatabaseError", "Databases", "connect", "open_databases", "open_market"]
 
 MARKET, DAGSTER, MAINTENANCE = "market", "dagster", "postgres"
 
@@ -47,13 +47,19 @@ def open_databases(settings: Settings, *, sql_folder: Path | None = None) -> Dat
     embedded = settings.database_url is None
     # Only the embedded server's own user has to reach the home.
     home, notice = reachable_home(settings.home) if embedded else (settings.home, None)
-    market_url = settings.database_url or ensure_running(home).url(MARKET)
-    _ensure_database(market_url, with_database(market_url, MAINTENANCE), "DATABASE_URL")
-    migrate(market_url, sql_folder)
+    market_url = open_market(settings, sql_folder=sql_folder)
     dagster_url = settings.dagster_database_url or with_database(market_url, DAGSTER)
     via = with_database(dagster_url, MAINTENANCE) if settings.dagster_database_url else market_url
     _ensure_database(dagster_url, via, "DAGSTER_DATABASE_URL")
     return Databases(market_url, dagster_url, embedded, home, notice)
+
+
+def open_market(settings: Settings, *, sql_folder: Path | None = None) -> str:
+    """The market data's database alone, as `open_databases` has it: its URL. Who only reads may not enter Dagster's."""
+    url = settings.database_url or ensure_running(reachable_home(settings.home)[0]).url(MARKET)
+    _ensure_database(url, with_database(url, MAINTENANCE), "DATABASE_URL")
+    migrate(url, sql_folder)
+    return url
 
 
 def _ensure_database(url: str, via: str, variable: str) -> None:

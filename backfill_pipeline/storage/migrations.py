@@ -146,6 +146,12 @@ def _apply(connection: Connection, file: Path) -> None:
                 "INSERT INTO market.schema_migrations (name, sha256) VALUES (%s, %s)",
                 [file.name, _sha256(file)],
             )
+    except psycopg2.errors.InsufficientPrivilege as error:
+        role = connection.info.user
+        raise MigrationError(
+            f"{file.name} is not applied yet, and role {role} may not ({_first_line(error)}): "
+            "run `backfill db migrate` as the tables' owner"
+        ) from None
     except psycopg2.Error as error:
         where = f", line {_line(file, error)}" if error.diag.statement_position else ""
         raise MigrationError(f"{file.name}{where}: {_first_line(error)}") from None
