@@ -110,7 +110,8 @@ def _checks(*, notify: bool) -> Iterator[Check]:
             yield from_error("providers", error, "correct it in the environment or in the .env of this folder")
             shared = {}
         answers = check_providers(settings, shared, utc_now())
-        yield from check_disks([environment.databases.home, environment.databases.home / "postgres" / "data"])
+        home = environment.databases.home
+        yield from check_disks([home, home / "postgres" / "data"], settings.min_free_gb)
         yield from _check_database(environment)
         yield from answers()
     yield from check_plugins(names)

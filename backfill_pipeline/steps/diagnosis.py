@@ -47,23 +47,23 @@ def from_error(check: str, error: Exception, step: str) -> Check:
     return Check(check, "problem", detail, told) if semicolon else Check(check, "problem", str(error), step)
 
 
-def check_disks(folders: Iterable[Path]) -> list[Check]:
-    """Free space below each folder that exists, each file system once."""
+def check_disks(folders: Iterable[Path], floor_gb: float = 0.0) -> list[Check]:
+    """Free space below each folder that exists, each file system once. `floor_gb`: below it nothing is written."""
     by_device = {folder.stat().st_dev: folder for folder in folders if folder.exists()}
-    return [judge_disk(folder, shutil.disk_usage(folder).free) for folder in by_device.values()]
+    return [judge_disk(folder, shutil.disk_usage(folder).free, floor_gb) for folder in by_device.values()]
 
 
-def judge_disk(folder: Path, free: int) -> Check:
-    """`free`: bytes."""
+def judge_disk(folder: Path, free: int, floor_gb: float = 0.0) -> Check:
+    """`free`: bytes; `floor_gb`: in 10⁹ bytes."""
     detail = f"{free / GB:,.1f} GB free at {folder}"
-    if free >= _DISK_WARNING:
+    floor = int(floor_gb * GB)
+    if free < floor:
+        step = "free some (backfill db size): below the floor nothing is written"
+        return Check("disk", "problem", f"{detail}; BACKFILL_MIN_FREE_GB is {floor_gb:g}", step)
+    if free >= max(_DISK_WARNING, 2 * floor):
         return Check("disk", "ok", detail)
-    return Check(
-        "disk",
-        "problem" if free < _DISK_PROBLEM else "warning",
-        detail,
-        f"free some, {_DISK_WARNING // GB} GB at least",
-    )
+    step = f"free some, {max(_DISK_WARNING, 2 * floor) / GB:g} GB at least"
+    return Check("disk", "problem" if free < _DISK_PROBLEM else "warning", detail, step)
 
 
 def check_database(conn: Connection, where: str) -> list[Check]:

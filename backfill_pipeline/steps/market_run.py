@@ -18,7 +18,7 @@ from .job import Job
 from .market import Market, MarketDay, answers_for, ask_market, days_to_ask
 from .run import Done, Run
 from .task import Task
-from .window import write_answers
+from .window import refuse_full, write_answers
 
 
 class MarketRun:
@@ -44,6 +44,7 @@ class MarketRun:
             for days in batches:
                 everybody = [*self._run.jobs, *others]
                 tickers = partial(_tickers, market.provider, everybody)
+                refuse_full(warehouse)
                 heard = market.provider.name in self._run.heard
                 found = ask_market(market, days, sessions, tickers, now, heard=heard)
                 self._run.work.asked += len(found)

@@ -20,7 +20,7 @@ from .lifetimes import relist
 from .outcomes import PartitionOutcome
 from .task import Task
 from .warehouse import Warehouse
-from .window import Work, write_answers
+from .window import Work, refuse_full, write_answers
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Run:
             logger.info(f"about {self.work.to_ask} requests to go; the last can be sent in {self.work.to_wait:.0f} s")
         while True:
             while fetching.flying < fetching.most and (job := self._next()) is not None:
+                refuse_full(self.warehouse)
                 unit = job.unit()
                 self._under_way[unit.provider.name] += 1
                 fetching.start(partial(_ask, job, unit, self.warehouse.now()))

@@ -72,7 +72,7 @@ def write_answers(warehouse: Warehouse, subject: Subject, answers: Sequence[Fetc
     received = sum(answer.received for answer in answers)
     work.received += received
     work.received_of[subject.instrument.symbol, subject.chain.base] += received
-    _refuse_full(warehouse)
+    refuse_full(warehouse)
     changes: dict[Timeframe, Changes] = {}
     with warehouse.conn:
         notes = adjusted(warehouse, subject, answers)
@@ -100,7 +100,7 @@ def settle(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: 
 
 def rederive(warehouse: Warehouse, subject: Subject, begun: Sequence[date], work: Work) -> None:
     """Everything derived anew from the stored base bars of the sessions `begun`."""
-    _refuse_full(warehouse)
+    refuse_full(warehouse)
     with warehouse.conn:
         unlisted = explain_unlisted(warehouse, subject, begun)
         write_status(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, unlisted, warehouse.now())
@@ -127,7 +127,8 @@ def judge_again(warehouse: Warehouse, subject: Subject, rows: Rows, work: Work) 
     return changed
 
 
-def _refuse_full(warehouse: Warehouse) -> None:
+def refuse_full(warehouse: Warehouse) -> None:
+    """Raises DiskFullError where the server's disk has less than the floor: nothing is asked that cannot be stored."""
     if warehouse.disk is not None:
         warehouse.disk.refuse_full()
 

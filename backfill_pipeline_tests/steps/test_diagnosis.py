@@ -39,6 +39,13 @@ def test_a_full_disk_is_told_before_postgresql_stops(free: int, status: str) -> 
     assert bool(check.next_step) is (status != "ok")
 
 
+@pytest.mark.parametrize(("free", "status"), [(99e9, "ok"), (70e9, "warning"), (39e9, "problem")])
+def test_the_floor_below_which_nothing_is_written_counts(free: int, status: str) -> None:
+    check = judge_disk(Path("/data"), free, floor_gb=40.0)
+    assert check.status == status
+    assert ("BACKFILL_MIN_FREE_GB is 40" in check.detail) is (status == "problem")
+
+
 def test_one_file_system_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     assert len(check_disks([tmp_path, tmp_path / "postgres", tmp_path / "none"])) == 1

@@ -19,15 +19,18 @@ MORE_THAN_ANY_DISK = 10.0**9
 
 def test_below_the_floor_nothing_more_is_written_and_what_is_stored_stays(database_url: str, tmp_path: Path) -> None:
     disk = Disk(tmp_path, 0.0)
-    with opened(database_url, Exchange().trade(DAYS), NOON) as warehouse:
+    exchange = Exchange().trade(DAYS)
+    with opened(database_url, exchange, NOON) as warehouse:
         limited = type(warehouse)(warehouse.conn, warehouse.router, warehouse.now, disk=disk)
         instrument = listed(limited)
         backfill(limited, instrument, INTRADAY, DAYS[0], DAYS[0])
         disk.floor_gb, disk._looked_at = MORE_THAN_ANY_DISK, None
+        asked = len(exchange.requests)
 
         with pytest.raises(DiskFullError):
             backfill(limited, instrument, INTRADAY, DAYS[0], DAYS[1])
 
+        assert len(exchange.requests) == asked, "what cannot be stored is not asked for"
         minutes = "SELECT DISTINCT session FROM bars WHERE timeframe = '1m'"
         assert query(warehouse, minutes) == [(DAYS[0],)]
         disk.floor_gb = 0.0
