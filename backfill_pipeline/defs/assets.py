@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from backfill_pipeline.domain.grain import Period
-from backfill_pipeline.domain.timeframe import Chain, Timeframe
+from backfill_pipeline.domain.timeframe import CHAINS, Base, Chain, Timeframe
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.task import Task, prepare
@@ -16,18 +16,21 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import UnknownSymbolError, get_instruments
 
 from .checks import check_specs, checked
-from .descriptions import bars_description, bars_freshness, bars_schema, features_description, features_schema
+from .descriptions import OWNERS, bars_description, features_description, table_metadata
+from .freshness import bars_freshness
 from .partitions import chain_partitions, split_key
 from .resources import Pipeline
 from .running import asset_names, bars_asset, features_asset, priority_of, run_tasks, told_in_one_line
 
 
-def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
-    """`intraday_bars` or `daily_bars`: every asset of the chain in one step, any set of keys in one run."""
+def chain_assets(settings: Settings, chain: Chain, followed: frozenset[Base] = frozenset()) -> dg.AssetsDefinition:
+    """`intraday_bars` or `daily_bars`: every asset of the chain in one step, any set of keys in one run. `followed`:
+    base timeframes in which new bars are awaited.
+    """
 
     @dg.multi_asset(
         name=f"{chain.name}_bars",
-        specs=_specs(settings, chain),
+        specs=_specs(settings, chain, followed),
         can_subset=True,
         partitions_def=chain_partitions(settings, chain),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -41,11 +44,10 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
             checked(context, warehouse, context.selected_asset_check_keys),
         ):
             if selected:  # else the run is for checks alone, and has no partitions
-                ask = bars_asset(chain.base) in selected
-                tasks, refused = _tasks(warehouse, chain, _keys(context), ask=ask)
-                whole = _tasks(warehouse, chain, _backfill_keys(context, chain), ask=ask)[0]
-                if ask:
-                    for task in whole:
+                tasks, refused = _tasks(warehouse, chain, _keys(context), ask=bars_asset(chain.base) in selected)
+                whole = [task for of in CHAINS for task in _tasks(warehouse, of, *_backfill_keys(context, of))[0]]
+                for task in [*tasks, *whole]:
+                    if task.ask:
                         prepare(warehouse, task)
                 run_tasks(context, pipeline, warehouse, tasks, lambda _: selected, refused, whole)
         yield from ()
@@ -53,7 +55,7 @@ def chain_assets(settings: Settings, chain: Chain) -> dg.AssetsDefinition:
     return step
 
 
-def _specs(settings: Settings, chain: Chain) -> list[dg.AssetSpec]:
+def _specs(settings: Settings, chain: Chain, followed: frozenset[Base]) -> list[dg.AssetSpec]:
     specs = []
     finer: Timeframe | None = None
     for timeframe in chain.timeframes:
@@ -63,9 +65,10 @@ def _specs(settings: Settings, chain: Chain) -> list[dg.AssetSpec]:
             skippable=True,
             description=bars_description(timeframe),
             group_name=chain.name,
+            owners=OWNERS,
             kinds={"postgres", "bars"},
-            metadata={"dagster/table_name": "market.bars", "dagster/column_schema": bars_schema()},
-            freshness_policy=bars_freshness(settings, chain) if timeframe == chain.base else None,
+            metadata=table_metadata("bars"),
+            freshness_policy=bars_freshness(settings, chain, followed) if timeframe == chain.base else None,
         )
         features = dg.AssetSpec(
             features_asset(timeframe),
@@ -73,8 +76,9 @@ def _specs(settings: Settings, chain: Chain) -> list[dg.AssetSpec]:
             skippable=True,
             description=features_description(timeframe),
             group_name=chain.name,
+            owners=OWNERS,
             kinds={"postgres", "features"},
-            metadata={"dagster/table_name": "market.features", "dagster/column_schema": features_schema()},
+            metadata=table_metadata("features"),
         )
         specs += [bars, features]
         finer = timeframe
@@ -91,20 +95,24 @@ def _keys(context: dg.AssetExecutionContext) -> list[str]:
     raise RequestError(f"this run has no partitions: {why}; a key is a date and a symbol, as in 2024-03-08|AAPL")
 
 
-def _backfill_keys(context: dg.AssetExecutionContext, chain: Chain) -> list[str]:
-    """All keys of the backfill that this run is a part of. Dagster cuts 20 symbols over 10 days into 10 runs of a date
-    each: what the first of them asks for should bring what the others want, too.
+def _backfill_keys(context: dg.AssetExecutionContext, chain: Chain) -> tuple[list[str], bool]:
+    """All keys of a chain in the backfill that this run is a part of, and whether it asks for bars. Dagster cuts 20
+    symbols over 10 days into 10 runs of a date each: what the first of them asks for should bring what the others want,
+    too. And the progress is that of the whole backfill, both chains of it.
     """
     backfill_id = context.run.tags.get(BACKFILL_ID_TAG)
     backfill = context.instance.get_backfill(backfill_id) if backfill_id is not None else None
     if backfill is None or backfill.asset_backfill_data is None:
-        return []
+        return [], False
     target = backfill.asset_backfill_data.target_subset
     assets = [key for name in asset_names(chain) if (key := dg.AssetKey(name)) in target.asset_keys]
-    return list(target.get_partitions_subset(assets[0]).get_partition_keys()) if assets else []
+    if not assets:
+        return [], False
+    keys = target.get_partitions_subset(assets[0]).get_partition_keys()
+    return list(keys), assets[0] == dg.AssetKey(bars_asset(chain.base))
 
 
-def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], *, ask: bool) -> tuple[list[Task], list[str]]:
+def _tasks(warehouse: Warehouse, chain: Chain, keys: Sequence[str], ask: bool) -> tuple[list[Task], list[str]]:
     """One task per symbol of the keys, and a line for each symbol that is not registered: it stops no other."""
     periods: dict[str, list[Period]] = {}
     for key in keys:

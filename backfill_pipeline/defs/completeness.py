@@ -11,6 +11,7 @@ from backfill_pipeline.storage.session_states import SessionStates, read_states
 from backfill_pipeline.storage.status import Completeness, read_completeness
 from backfill_pipeline.storage.symbols import list_symbols
 
+from .descriptions import OWNERS, table_metadata
 from .resources import Pipeline
 from .running import told_in_one_line
 
@@ -21,8 +22,9 @@ _LEGEND = "Complete, in % of the bars that are due; (stored) where absence is ex
 
 @dg.asset(
     group_name="completeness",
+    owners=OWNERS,
     kinds={"postgres"},
-    metadata={"dagster/table_name": "market.completeness"},
+    metadata=table_metadata("completeness"),
     description=(
         "How complete every followed symbol is: symbols × timeframes as a table, symbols × the last 90 wanted days as a"
         " picture. Materialize it to see the state of now. View `market.completeness`."

@@ -10,6 +10,7 @@ from backfill_pipeline.steps.corporate_actions import Refreshed, refresh_events
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.names import resolver
 
+from .descriptions import OWNERS, table_metadata
 from .resources import Pipeline
 from .running import told_in_one_line
 
@@ -18,11 +19,13 @@ _MOST_LINES = 100
 
 @dg.asset(
     group_name="events",
+    owners=OWNERS,
     kinds={"postgres"},
-    metadata={"dagster/table_name": "market.splits"},
+    metadata=table_metadata("splits"),
     description=(
         "Splits, dividends and earnings of the followed symbols, asked market-wide; each judged, suspicious ones kept"
-        " with the reason. Tables splits, dividends, earnings; view bars_adjusted."
+        " with the reason. Tables `market.splits` (its columns are shown here), `market.dividends`, `market.earnings`;"
+        " view `market.bars_adjusted`."
     ),
 )
 def corporate_actions(

@@ -1,5 +1,6 @@
 """The pipeline as a resource: opens the warehouse that steps work in. No Dagster, so that commands start fast."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.budget import OwnConnection
 from backfill_pipeline.storage.connection import DatabaseError, connect
 from backfill_pipeline.storage.databases import open_databases
+from backfill_pipeline.storage.lost import LostDatabaseError, was_lost
 from backfill_pipeline.storage.migrations import MigrationError
 from backfill_pipeline.storage.server import ServerError
 from backfill_pipeline.storage.symbols import UnknownSymbolError
@@ -33,6 +35,7 @@ from backfill_pipeline.storage.symbols import UnknownSymbolError
 USER_ERRORS = (
     DatabaseError,
     DiskFullError,
+    LostDatabaseError,
     MigrationError,
     ProviderError,
     RequestError,
@@ -41,6 +44,9 @@ USER_ERRORS = (
     UnknownCalendarError,
     UnknownSymbolError,
 )
+
+# A server that is restarted, or recovers from a crash, is back within this time, in seconds.
+_COMES_BACK = 300.0
 
 
 def utc_now() -> datetime:
@@ -53,6 +59,20 @@ def first_day(settings: Settings, chain: Chain) -> date:
 
 def grain_of(settings: Settings, chain: Chain) -> Grain:
     return settings.intraday_grain if chain.base == "1m" else settings.daily_grain
+
+
+def _wait_for(settings: Settings) -> None:
+    """Until both databases are up: the embedded server is started here. Raises DatabaseError or ServerError."""
+    deadline = time.monotonic() + _COMES_BACK
+    while True:
+        try:
+            open_databases(settings)
+        except (DatabaseError, ServerError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 class Listener(Protocol):
@@ -77,19 +97,27 @@ class Pipeline:
     @contextmanager
     def open(self, priority: Priority = "backfill") -> Iterator[Warehouse]:
         """A warehouse on the migrated database, started if it is the embedded one. `priority`: of its requests. Raises
-        one-line errors.
+        one-line errors; LostDatabaseError when a database that went away meanwhile is back.
         """
         if self.provider is None:
             chosen_names(self.settings)  # a wrong setting is told before a server is started for it
         databases = open_databases(self.settings)
-        with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
-            router = (
-                configured_router(self.settings, partial(share, own), priority)
-                if self.provider is None
-                else Router([self.provider])
-            )
-            disk = Disk(databases.home, self.settings.min_free_gb) if databases.embedded else None
-            yield Warehouse(conn, router, self.now, self.settings.intraday_grain, self.settings.daily_grain, disk)
+        try:
+            with closing(connect(databases.market_url)) as conn, closing(OwnConnection(databases.market_url)) as own:
+                router = (
+                    configured_router(self.settings, partial(share, own), priority)
+                    if self.provider is None
+                    else Router([self.provider])
+                )
+                disk = Disk(databases.home, self.settings.min_free_gb) if databases.embedded else None
+                yield Warehouse(conn, router, self.now, self.settings.intraday_grain, self.settings.daily_grain, disk)
+        except BaseException as error:  # Dagster's tables are lost with ours, and it wraps what it meets
+            if not was_lost(error):
+                raise
+            _wait_for(self.settings)
+            raise LostDatabaseError(
+                "the database went away, and is back: what is stored stays, the same again goes on from there"
+            ) from error
 
     @property
     def starts(self) -> dict[str, date]:

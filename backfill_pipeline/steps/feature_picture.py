@@ -31,9 +31,14 @@ def feature_picture(symbol: str, timeframe: Timeframe, ts: Micros, close: Float,
     chart.name(prices, [("close", CLOSE), ("sma_20", SHORT), ("sma_50", LONG)])
     bands = chart.panel(196, 262, -0.3, 2.0, ticks=(0, 1))
     chart.line(bands, lines["bollinger_pct_20"], SHORT)
-    chart.name(bands, [("bollinger_pct_20", SHORT)])
+    chart.name(bands, [(_named(lines, "bollinger_pct_20"), SHORT)])
     rsi = chart.panel(272, HEIGHT - 26, 0, 135, ticks=(30, 70))
     chart.line(rsi, lines["rsi_14"], OTHER)
-    chart.name(rsi, [("rsi_14", OTHER)])
+    chart.name(rsi, [(_named(lines, "rsi_14"), OTHER)])
     chart.times(rsi, ts, within_days=chain_of(timeframe).base == "1m")
     return chart.png()
+
+
+def _named(lines: dict[str, Float], name: str) -> str:
+    """An empty panel says why."""
+    return f"{name}: too few bars yet" if np.isnan(lines[name]).all() else name

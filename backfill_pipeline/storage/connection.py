@@ -9,7 +9,11 @@ from psycopg2.extensions import parse_dsn
 from backfill_pipeline.database_urls import redacted_url
 
 OLDEST_SERVER = 15
-SESSION_OPTIONS = "-c search_path=market,public -c timezone=UTC"
+SESSION_OPTIONS = (
+    "-c search_path=market,public -c timezone=UTC"
+    # The server, too, notices within a minute that this machine is gone, and lets go of what a run has locked.
+    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 -c tcp_user_timeout=60000"
+)
 
 # In what PostgreSQL and libpq say: no place for another connection; and what TLS has against the other side.
 _FULL = ("too many clients", "connection slots are reserved", "too many connections")
@@ -37,6 +41,7 @@ def connect(url: str, *, application_name: str = "backfill") -> Connection:
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            tcp_user_timeout=60_000,
             options=f"{parts.get('options', '')} {SESSION_OPTIONS}".strip(),
         )
     except psycopg2.Error as error:

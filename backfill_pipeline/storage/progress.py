@@ -28,3 +28,15 @@ def connected_for(conn: Connection) -> list[float]:
             " WHERE datname = current_database() AND application_name = 'backfill' AND pid <> pg_backend_pid()"
         )
         return [row[0] for row in cursor.fetchall()]
+
+
+def up_for(conn: Connection) -> float:
+    """Seconds since the server let connections in: since its start, or since it recovered from the crash of one of its
+    processes, which cuts all connections and starts its checkpointer anew.
+    """
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - greatest(pg_postmaster_start_time(), max(backend_start)"
+            " FILTER (WHERE backend_type = 'checkpointer')))::float8 FROM pg_stat_activity"
+        )
+        return float(cursor.fetchall()[0][0])

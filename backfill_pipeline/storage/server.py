@@ -31,6 +31,7 @@ __all__ = [
     "ServerError",
     "ServerStatus",
     "ensure_running",
+    "has_died",
     "reachable_home",
     "status",
     "stop",
@@ -110,6 +111,13 @@ def status(home: Path) -> ServerStatus:
         return ServerStatus("stopped", layout.home, layout.logs)
     started_at = datetime.fromtimestamp(postmaster.started_at, UTC)
     return ServerStatus("running", layout.home, layout.logs, found.pid, started_at, found.socket_dir)
+
+
+def has_died(home: Path) -> bool:
+    """Whether the server of `home` has ended without being stopped: it was killed, or has crashed. About 1 ms."""
+    layout = Layout(reachable_home(home)[0])
+    postmaster = read_postmaster(layout)
+    return postmaster is not None and not is_alive(postmaster, layout)
 
 
 def _running(layout: Layout) -> EmbeddedServer | None:

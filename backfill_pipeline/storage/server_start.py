@@ -54,9 +54,11 @@ def start(layout: Layout, user: ServerUser) -> None:
         stop(layout, user)  # alive without its socket, which PostgreSQL never makes anew: /tmp was cleaned
     with alive_lock(layout) as descriptor:
         _make_data(layout, user, binaries, descriptor)
-        # Not alive, as the lock proves; a number in use again would keep PostgreSQL from starting.
+        # Not alive, as the lock proves; a number in use again, or of a process that nobody has buried yet, would keep
+        # PostgreSQL from starting.
         (layout.data / "postmaster.pid").unlink(missing_ok=True)
         _make_socket_dir(layout.socket_dir, user)
+        (layout.socket_dir / SOCKET_LOCK).unlink(missing_ok=True)
         write_config(layout)
         log = LogReader(layout)
         arguments = [*_wait(CHANGE_TIMEOUT_SECONDS), "-D", str(layout.data), "-l", str(layout.start_log)]

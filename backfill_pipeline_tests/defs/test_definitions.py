@@ -88,16 +88,25 @@ def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], name: str) 
 def test_the_columns_that_are_shown_are_those_of_the_tables(specs: dict[str, dg.AssetSpec], database_url: str) -> None:
     migrate(database_url)
     with closing(connect(database_url)) as conn, conn.cursor() as cursor:
-        for kind in ("bars", "features"):
+        for name, spec in specs.items():
             cursor.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = 'market' AND table_name = %s",
-                (kind,),
+                "SELECT column_name FROM information_schema.columns WHERE table_schema || '.' || table_name = %s",
+                (spec.metadata["dagster/table_name"],),
             )
             stored = {row[0] for row in cursor.fetchall()}
-            schema = specs[f"{kind}_1m"].metadata["dagster/column_schema"]
+            schema = spec.metadata["dagster/column_schema"]
             assert isinstance(schema, dg.TableSchema)
-            assert {column.name for column in schema.columns} == stored
+            assert {column.name for column in schema.columns} == stored != set(), name
             assert all(column.description and column.type for column in schema.columns)
+            told = {column.name: column.description for column in schema.columns}
+            assert not any("[-]" in str(text) for text in told.values()), "a value without a unit"
+    schema = specs["bars_1d"].metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema)
+    assert "traded; may be fractional [shares or coins]" in [column.description for column in schema.columns]
+
+
+def test_somebody_owns_every_asset(specs: dict[str, dg.AssetSpec]) -> None:
+    assert {name: list(spec.owners) for name, spec in specs.items()} == {name: ["team:market-data"] for name in specs}
 
 
 def test_loading_needs_no_database_and_warns_of_nothing(tmp_path: Path) -> None:

@@ -28,10 +28,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, port: int, service: Service, ended: threading.Event) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, address: str, port: int, service: Service, ended: threading.Event) -> None:
+        super().__init__((address, port), _Handler)
         self.service, self.control, self.ended = service, Control(service), ended
-        self.origin = f"http://127.0.0.1:{self.server_address[1]}"
+        self.origin = f"http://{address}:{self.server_address[1]}"
         self.mistakes: list[BaseException] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -131,11 +131,13 @@ class _Handler(BaseHTTPRequestHandler):
 class StandIn:
     """A stand-in in threads of this process; a context manager. See the package's text."""
 
-    def __init__(self, market: Market | None = None, *, port: int = 0, **options: Any) -> None:
+    def __init__(
+        self, market: Market | None = None, *, port: int = 0, address: str = "127.0.0.1", **options: Any
+    ) -> None:
         self.market = Market() if market is None else market
         self.service = Service(self.market, Options().changed(**options))
         self._ended = threading.Event()
-        self._server = _Server(port, self.service, self._ended)
+        self._server = _Server(address, port, self.service, self._ended)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="standin")
 
     @classmethod

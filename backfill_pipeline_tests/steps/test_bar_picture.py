@@ -132,6 +132,10 @@ def test_every_feature_has_its_line_and_missing_ones_have_none() -> None:
         assert painted(full, colour)[rows, 300:].any()
         assert not painted(none, colour)[rows, 300:].any()
     assert painted(none, CLOSE)[PRICES, 300:].any()
+    # Beside the name of an empty panel stands why it is empty.
+    beside_rsi = (slice(276, 288), slice(130, 300))
+    assert painted(none, OTHER)[beside_rsi].any()
+    assert not painted(full, OTHER)[beside_rsi].any()
 
 
 def test_names_that_the_font_does_not_have_do_no_harm() -> None:
