@@ -9,6 +9,7 @@ from backfill_pipeline.defs.assets import chain_assets
 from backfill_pipeline.defs.completeness import completeness
 from backfill_pipeline.defs.corporate_actions import corporate_actions
 from backfill_pipeline.defs.ensure_coverage import ensure_coverage_job
+from backfill_pipeline.defs.freshness import followed_bases
 from backfill_pipeline.defs.gap_sensor import gap_sensor
 from backfill_pipeline.defs.intraday import intraday_job, intraday_schedule
 from backfill_pipeline.defs.jobs import pipeline_jobs
@@ -28,11 +29,12 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
     Raises SettingsError for a wrong variable.
     """
     pipeline = pipeline or Pipeline(load_settings(Path(".env")))
+    settings, followed = pipeline.settings, followed_bases(pipeline.settings)
     with warnings.catch_warnings():
         # backfill_policy and its like are marked beta: four lines a process, and nothing to do.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
-            assets=[*(chain_assets(pipeline.settings, chain) for chain in CHAINS), corporate_actions, completeness],
+            assets=[*(chain_assets(settings, chain, followed) for chain in CHAINS), corporate_actions, completeness],
             jobs=[
                 *pipeline_jobs(),
                 ensure_coverage_job(),
@@ -41,8 +43,8 @@ def build_definitions(pipeline: Pipeline | None = None) -> dg.Definitions:
                 repair_job(),
                 reconcile_job(),
             ],
-            schedules=[nightly_schedule(pipeline.settings), intraday_schedule()],
-            sensors=[run_failure_notifier(pipeline.settings), reconcile_sensor, gap_sensor()],
+            schedules=[nightly_schedule(settings), intraday_schedule()],
+            sensors=[run_failure_notifier(settings), reconcile_sensor, gap_sensor()],
             resources={"pipeline": pipeline},
             # One process a run: bars go from fetch to features in memory, and a step's start costs seconds.
             executor=dg.in_process_executor,

@@ -200,9 +200,6 @@ class Settings(BaseSettings):
         default=None, ge=1, le=100, validation_alias="BACKFILL_RUNS_AT_ONCE", description="a whole number, 1 to 100"
     )
     broker: Broker | None = Field(default=None, validation_alias="BACKFILL_BROKER")
-    runs_per_queue: int = Field(
-        default=8, ge=1, le=1000, validation_alias="BACKFILL_RUNS_PER_QUEUE", description="a whole number, 1 to 1000"
-    )
 
     intraday_start: IsoDate = Field(
         default=date(2022, 1, 1),

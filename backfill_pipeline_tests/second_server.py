@@ -30,7 +30,6 @@ from backfill_pipeline.storage.server_process import run_program
 ADMIN = "admin"
 SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 CONFIG = """
-listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 fsync = off
 synchronous_commit = off
@@ -42,11 +41,12 @@ full_page_writes = off
 class SecondServer:
     port: int
     password: str  # of `admin`, a superuser
+    address: str = "127.0.0.1"
 
     def url(self, database: str, user: str = ADMIN, password: str | None = None, **parameters: str) -> str:
         query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in parameters.items())
         login = f"{user}:{quote(password or self.password, safe='')}"
-        return f"postgresql://{login}@127.0.0.1:{self.port}/{database}{'?' if query else ''}{query}"
+        return f"postgresql://{login}@{self.address}:{self.port}/{database}{'?' if query else ''}{query}"
 
     def query(self, url: str, statement: str) -> list[tuple[object, ...]]:
         """In autocommit: statements that may not stand in a transaction work too."""
@@ -65,7 +65,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def second_server() -> Iterator[SecondServer]:
+def second_server(address: str = "127.0.0.1") -> Iterator[SecondServer]:
+    """`address`: where it listens; with other hosts on its network where that is no loopback."""
     folder = Path(tempfile.mkdtemp(prefix="backfill-second-"))
     user = server_user(Layout(folder))
     binaries, data = server_binaries(user), folder / "data"
@@ -78,11 +79,13 @@ def second_server() -> Iterator[SecondServer]:
     try:
         _run(run_program(binaries / "initdb", ["-D", str(data), *access, *locale], user, timeout=60))
         with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
-            file.write(f"{CONFIG}\nport = {port}\n")
+            file.write(f"{CONFIG}\nlisten_addresses = '{address}'\nport = {port}\n")
+        with (data / "pg_hba.conf").open("a", encoding="utf-8") as file:
+            file.write("host all all samenet scram-sha-256\n")
         log = ["-l", str(folder / "log")]
         _run(run_program(binaries / "pg_ctl", ["start", "-w", "-D", str(data), *log], user, timeout=60))
         try:
-            yield SecondServer(port, password)
+            yield SecondServer(port, password, address)
         finally:
             _run(run_program(binaries / "pg_ctl", ["stop", "-m", "fast", "-D", str(data)], user, timeout=60))
     finally:

@@ -1,11 +1,27 @@
-"""Measure everything and print one table; exit code 1 if a limit is exceeded. A name or more: only those."""
+"""Measure everything and print one table; exit code 1 if a limit is exceeded. A name or more: only those; `scale`,
+`ui_backfill` and `asset_page` only by their names, because they take long.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from . import bookkeeping, decode, features, ingest, look, memory, overlap, resample
+from . import (
+    asset_page,
+    bookkeeping,
+    decode,
+    features,
+    ingest,
+    look,
+    memory,
+    overhead,
+    overlap,
+    resample,
+    scale,
+    ui_backfill,
+)
 from .figures import Figure, show
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -17,17 +33,31 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "overlap": overlap.run,
     "look": look.run,
     "memory": memory.run,
+    "overhead": overhead.run,
+}
+# Minutes each: only by their names.
+ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
+    "ui_backfill": ui_backfill.run,
+    "asset_page": asset_page.run,
 }
 
 
-def main(names: Sequence[str]) -> int:
-    unknown = [name for name in names if name not in PARTS]
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{' '.join(PARTS)}; on request: {' '.join(ON_REQUEST)} scale"
+    )
+    parser.add_argument("--rows", type=int, default=scale.ROWS, help="of scale: bars of the larger table")
+    asked = parser.parse_args(words)
+    parts: dict[str, Callable[[], list[Figure]]] = {**PARTS, **ON_REQUEST, "scale": lambda: scale.run(asked.rows)}
+    names = asked.names or list(PARTS)
+    unknown = [name for name in names if name not in parts]
     if unknown:
-        sys.stderr.write(f"benchmark {unknown[0]!r} is not known; choose from {' '.join(PARTS)}\n")
+        sys.stderr.write(f"benchmark {unknown[0]!r} is not known; choose from {' '.join(parts)}\n")
         return 2
     figures: list[Figure] = []
-    for name, part in PARTS.items():
-        if not names or name in names:
+    for name, part in parts.items():
+        if name in names:
             sys.stderr.write(f"{name} …\n")
             figures += part()
     show(figures)

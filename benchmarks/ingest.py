@@ -60,7 +60,7 @@ class _Memory(SyntheticProvider):
 
 
 @dataclass(frozen=True, eq=False)
-class _Workload:
+class Workload:
     """Windows of whole sessions of every symbol, as a run cuts them."""
 
     warehouse: Warehouse
@@ -75,16 +75,15 @@ class _Workload:
                     write_status(conn, unit.subject.instrument.symbol_id, "1m", done.statuses, NOW)
 
 
-def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
+def workload(conn: Connection, names: Sequence[str], rows: int, first: date = FIRST) -> Workload:
     provider = _Memory()
     sessions = load_sessions("XNYS", date(2027, 12, 31))
     store_sessions(conn, sessions)
-    names = [f"S{number:03d}" for number in range(symbols)]
     with conn:
         for name in names:
             add_symbol(conn, name, "stock", "XNYS")
-    begin = sessions.rows_between(FIRST, FIRST).start
-    count = int(np.searchsorted(np.cumsum(sessions.expected_1m[begin:]), rows // symbols))
+    begin = sessions.rows_between(first, first).start
+    count = int(np.searchsorted(np.cumsum(sessions.expected_1m[begin:]), rows // len(names)))
     units = []
     warehouse = Warehouse(conn, Router([provider]), lambda: NOW)
     total = 0
@@ -93,11 +92,11 @@ def _workload(conn: Connection, symbols: int, rows: int) -> _Workload:
         for low, high in _chunks(sessions, begin, begin + count):
             window = Window(int(sessions.day_start[low]), int(sessions.day_end[high - 1]))
             total += provider.draw(Request(instrument, "1m", window, sessions))
-            rows = np.arange(low, high)
+            places = np.arange(low, high)
             days = [sessions.session[row].astype(object) for row in (low, high - 1)]
-            units.append(Unit(subject, provider, rows, ((instrument.symbol, *days),)))
+            units.append(Unit(subject, provider, places, ((instrument.symbol, *days),)))
     conn.commit()
-    return _Workload(warehouse, units, total)
+    return Workload(warehouse, units, total)
 
 
 def _chunks(sessions: Sessions, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -124,9 +123,9 @@ def _copied(conn: Connection) -> bytes:
     return buffer.getvalue()
 
 
-def _raw_copy(conn: Connection, stream: bytes) -> None:
+def raw_copy(conn: Connection, stream: bytes, table: str) -> None:
     with conn, conn.cursor() as cursor:
-        cursor.copy_expert("COPY peer FROM STDIN (FORMAT binary)", io.BytesIO(stream), size=1 << 20)
+        cursor.copy_expert(f"COPY {table} FROM STDIN (FORMAT binary)", io.BytesIO(stream), size=1 << 20)
 
 
 def _raw_read(url: str, symbols: Sequence[int]) -> int:
@@ -153,7 +152,7 @@ def _raw_read(url: str, symbols: Sequence[int]) -> int:
 def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
     """Ratios of medians, both sides in turn: storing new bars, storing them again, reading them."""
     with market_database() as (url, conn):
-        work = _workload(conn, 10, rows)
+        work = workload(conn, [f"S{number:03d}" for number in range(10)], rows)
         work.store()
         stream = _copied(conn)
         with conn, conn.cursor() as cursor:
@@ -165,7 +164,7 @@ def run(rows: int = 1_000_000, repeats: int = 3) -> list[Figure]:
         for _ in range(repeats):
             with conn, conn.cursor() as cursor:
                 cursor.execute("TRUNCATE peer, bars, coverage, session_status")
-            raw.append(_seconds(lambda: _raw_copy(conn, stream)))
+            raw.append(_seconds(lambda: raw_copy(conn, stream, "peer")))
             with conn, conn.cursor() as cursor:
                 cursor.execute("TRUNCATE peer")
             new.append(_seconds(work.store))

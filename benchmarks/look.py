@@ -11,29 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
-from psycopg2.sql import SQL, Identifier
 
-from backfill_pipeline.domain.grain import periods_between
-from backfill_pipeline.domain.timeframe import INTRADAY
-from backfill_pipeline.providers.router import Router
-from backfill_pipeline.providers.synthetic import SyntheticProvider
-from backfill_pipeline.steps.backfill import run_tasks
 from backfill_pipeline.steps.look import look
-from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
-from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.connection import connect
-from backfill_pipeline.storage.symbols import add_symbol, get_instruments
 
 from .database import market_database
 from .figures import Figure
+from .filling import LAST, NOW, fill, warehouse_of
 from .memory import peak_mb
 
-FIRST, LAST = date(2024, 1, 2), date(2026, 1, 2)
-NOW = datetime(2026, 2, 20, tzinfo=UTC)
 # 390 minutes, 252 sessions a year.
 _A_SYMBOL = 196_000
 LIMIT_MB = 500
@@ -43,7 +33,8 @@ def run(minutes: int = 5_000_000, repeats: int = 3) -> list[Figure]:
     """Medians, both sides in turn; memory of a child process that does nothing but look."""
     symbols = max(2, round(minutes / _A_SYMBOL))
     with market_database() as (url, conn):
-        warehouse = _filled(conn, symbols)
+        fill(conn, symbols)
+        warehouse = warehouse_of(conn)
         counting, keys, complete, incremental = [], [], [], []
         for _ in range(repeats):
             counting.append(_seconds(lambda: _count(conn)))
@@ -68,43 +59,6 @@ def run(minutes: int = 5_000_000, repeats: int = 3) -> list[Figure]:
 
 
 _median = statistics.median
-
-
-def _filled(conn: Connection, symbols: int) -> Warehouse:
-    """Two years of one symbol from the provider to features, and its rows once more under the other names."""
-    warehouse = Warehouse(conn, Router([SyntheticProvider()]), lambda: NOW - timedelta(days=1))
-    names = [f"S{number:03d}" for number in range(symbols)]
-    with conn:
-        for name in names:
-            add_symbol(conn, name, "stock", "XNYS")
-        first, *others = get_instruments(conn, names).values()
-    for _ in run_tasks(warehouse, [Task(first, INTRADAY, tuple(periods_between(FIRST, LAST, "day")))], Work()):
-        pass
-    with conn, conn.cursor() as cursor:
-        cursor.execute("SET LOCAL synchronous_commit = off")
-        for name in ("wanted", "served", "coverage", "session_status", "bars", "features"):
-            table, key = Identifier(name), Identifier(f"{name}_pkey")
-            cursor.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = 'market' AND table_name = %s"
-                " AND column_name <> 'symbol_id' ORDER BY ordinal_position",
-                (name,),
-            )
-            columns = SQL(", ").join(Identifier(row[0]) for row in cursor.fetchall())
-            large = name in ("bars", "features")
-            if large:  # an index built afterwards costs a third
-                cursor.execute(SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, key))
-            cursor.execute(
-                SQL(
-                    "INSERT INTO {0} (symbol_id, {1}) SELECT i, {1} FROM unnest(%s) AS i, {0} WHERE symbol_id = %s"
-                ).format(table, columns),
-                ([other.symbol_id for other in others], first.symbol_id),
-            )
-            if large:
-                cursor.execute(SQL("ALTER TABLE {} ADD PRIMARY KEY (symbol_id, timeframe, ts)").format(table))
-    conn.autocommit = True
-    conn.cursor().execute("VACUUM ANALYZE")
-    conn.autocommit = False
-    return Warehouse(conn, warehouse.router, lambda: NOW)
 
 
 def _look(warehouse: Warehouse, since: datetime | None = None) -> None:
@@ -133,7 +87,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _child(url: str) -> None:
     """A complete look: prints this process's peak memory in MB."""
     with closing(connect(url)) as conn:
-        _look(Warehouse(conn, Router([SyntheticProvider()]), lambda: NOW))
+        _look(warehouse_of(conn))
     sys.stdout.write(f"{peak_mb()}\n")
 
 

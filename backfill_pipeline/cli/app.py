@@ -10,6 +10,8 @@ from .coverage import coverage
 from .demo import demo
 from .doctor import doctor
 from .explain import explain
+from .exporting import export
+from .importing import import_
 from .matrix import matrix
 from .plan import plan
 from .rebuild import rebuild
@@ -18,6 +20,7 @@ from .run import run
 from .status import jobs, status
 from .ui import ui
 from .verify import verify
+from .worker import worker
 
 app = typer.Typer(
     help="Complete OHLCV history of the symbols you follow, in your own PostgreSQL.\n\n"
@@ -37,10 +40,13 @@ app.command()(explain)
 app.command()(rebuild)
 app.command()(verify)
 app.command()(reconcile)
+app.command("import")(import_)
+app.command()(export)
 app.command()(doctor)
 app.command()(pause)
 app.command()(resume)
 app.command()(ui)
+app.command()(worker)
 app.command()(database.env)
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(gaps.app, name="gaps")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -16,11 +15,12 @@ import typer
 from rich.console import Console
 
 from backfill_pipeline.database_urls import sqlalchemy_url
-from backfill_pipeline.project_files import project_file
 from backfill_pipeline.settings import Settings, load_settings
 from backfill_pipeline.steps.grains import changed_grains
 from backfill_pipeline.storage.databases import Databases, connect, open_databases
 from backfill_pipeline.storage.stamps import read_stamp
+
+from .dagster_home import dagster_home
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -65,9 +65,11 @@ def prepare_environment(settings: Settings) -> Environment:
         "BACKFILL_DAILY_START": settings.daily_start.isoformat(),
         "BACKFILL_INTRADAY_GRAIN": settings.intraday_grain,
         "BACKFILL_DAILY_GRAIN": settings.daily_grain,
-        "DAGSTER_HOME": str(_dagster_home(databases.home)),
+        "DAGSTER_HOME": str(dagster_home(databases.home, settings)),
         "DAGSTER_DATABASE_URL": sqlalchemy_url(databases.dagster_url),
     }
+    if settings.broker is not None:
+        variables["BACKFILL_BROKER"] = settings.broker.get_secret_value()
     if databases.embedded:
         os.environ.pop("DATABASE_URL", None)  # the demonstration has its own, whatever the environment says
     else:
@@ -82,20 +84,6 @@ def _changed_grains(settings: Settings, databases: Databases) -> list[str]:
     with closing(connect(databases.market_url)) as conn:
         known = read_stamp(conn)
     return [] if known is None else changed_grains(known, settings.intraday_grain, settings.daily_grain)
-
-
-def _dagster_home(home: Path) -> Path:
-    """Dagster's home with the project's dagster.yaml; one that somebody has edited is left as it is."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    target, record = folder / "dagster.yaml", folder / ".dagster.yaml.sha256"
-    wanted = project_file("dagster.yaml").read_bytes()
-    current = target.read_bytes() if target.exists() else None
-    written = record.read_text() if record.exists() else None
-    if current is None or (current != wanted and hashlib.sha256(current).hexdigest() == written):
-        target.write_bytes(wanted)
-        record.write_text(hashlib.sha256(wanted).hexdigest())
-    return folder
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def reconcile(
     For after one of the two databases was restored, moved or made anew, and after a change of
     BACKFILL_INTRADAY_GRAIN or BACKFILL_DAILY_GRAIN. Killed, the same command goes on.
     """
-    report = _reconcile(
+    report = reconciled(
         prepare_environment(settings_of_folder()), None if symbols is None else split_list(symbols), quiet=json
     )
     if json:
@@ -66,7 +66,8 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _reconcile(environment: Environment, symbols: list[str] | None, *, quiet: bool) -> Report:
+def reconciled(environment: Environment, symbols: list[str] | None, *, quiet: bool) -> Report:
+    """Do it, for `symbols` or all; what was done."""
     from backfill_pipeline.defs.reconcile import compare, note_compared, restore_members
 
     began, report = time.monotonic(), Report()

@@ -45,6 +45,9 @@ def add(
     since: Annotated[
         str | None, typer.Option(help="Keep complete from this date on, or for a span: 2024-01-01, 2y, 6m, 30d.")
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=0, max=1_000_000, help="Lower is asked for first; 100 where none was given.")
+    ] = None,
 ) -> None:
     """Follow symbols. They are partitions in Dagster at once; nothing is fetched yet."""
     from backfill_pipeline.defs.jobs import register_everywhere
@@ -61,6 +64,7 @@ def add(
             bars=split_list(bars),
             since=since,
             today=warehouse.now().date(),
+            priority=priority,
         )
         new = register_everywhere(instance, warehouse, registration)
         crowded = crowds(instance, environment.settings, registration.chains, warehouse.now().date())
@@ -128,6 +132,7 @@ def _row(registered: Registered, names: list[Name]) -> dict[str, object]:
         "asset_class": of.asset_class,
         "calendar": of.calendar,
         "active": registered.active,
+        "priority": registered.priority,
         "bars": list(registered.bases),
         "first_date": of.first_date,
         "last_date": of.last_date,

@@ -178,6 +178,28 @@ class BulkEventLogStorage(PostgresEventLogStorage):
                 state[place] = is_made, None if kind == made else run_id
         return state
 
+    def get_latest_asset_partition_materialization_attempts_without_materializations(
+        self, asset_key: AssetKey, after_storage_id: int | None = None
+    ) -> Mapping[str, tuple[str, int]]:
+        """By partition, the run that planned it after its last materialization, and that event's id: Dagster's own
+        answer, from an index alone. Dagster fetches every event's row, twice, whenever somebody looks at an asset for
+        the first time: of 27,400 green partitions 54,800 rows, in 30 times as long.
+        """
+        made, planned = DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        latest = self._latest_event_ids_by_partition_subquery(asset_key, [made, planned], after_cursor=after_storage_id)
+        kind, newest = latest.c.dagster_event_type, sqlalchemy.func.max(latest.c.id)
+        made_id, planned_id = newest.filter(kind == made.value), newest.filter(kind == planned.value)
+        pending = (
+            sqlalchemy.select(planned_id.label("id"))
+            .group_by(latest.c.partition)
+            .having(sqlalchemy.or_(made_id.is_(None), planned_id > made_id))
+            .subquery()
+        )
+        of = _event_logs.c
+        query = sqlalchemy.select(of.partition, of.run_id, of.id).join(pending, of.id == pending.c.id)
+        with self.index_connection() as conn:
+            return {partition: (run_id, event_id) for partition, run_id, event_id in conn.execute(query)}
+
 
 def _any(values: Collection[str]) -> sqlalchemy.CollectionAggregate[bool]:
     """`= ANY(array)`: one parameter however many values, and an index search per value."""

@@ -4,9 +4,10 @@ By a sensor, and by the commands that show jobs, so that it happens where no dae
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
@@ -23,11 +24,13 @@ from backfill_pipeline.storage.jobs import (
     forget_jobs,
     has_begun,
     is_held,
+    is_through,
     open_job,
     open_jobs,
     runs_of,
 )
-from backfill_pipeline.storage.progress import connected_for
+from backfill_pipeline.storage.progress import connected_for, up_for
+from backfill_pipeline.storage.taken import is_taken
 
 from .job_progress import job_of_run, origin_of
 from .resources import USER_ERRORS, Pipeline
@@ -56,11 +59,15 @@ _JOBS = (
 GONE = "its process is gone: it was killed, or its machine went down"
 _FAILED = "it failed; the pages of its runs in the UI have the reason"
 
+# On runs that went to a worker, of dagster-celery, which a single machine does not need.
+_SENT_TAG = "dagster-celery/task_id"
 # A command's process shows itself within this time of asking for a run, in seconds.
 _SHOWS_WITHIN = 60.0
 # A run that has not come as far as its bars is known by its warehouse alone, opened about when the run started. Clocks
 # of machines differ: it is believed dead only where none is open from this long before to after, in seconds.
 _ABOUT = 300.0
+# When the database went away, runs that are alive come back to it within this time of its return, in seconds.
+_BACK = 30.0
 # Dagster's own list of ticks ends there, too.
 _KEPT = timedelta(days=90)
 
@@ -70,6 +77,7 @@ def reconcile(instance: dg.DagsterInstance, conn: Connection, now: datetime) -> 
     waits for its first run. Returns a line for each that was ended.
     """
     gone = [_end_ghost(instance, run) for run in _ghosts(instance, conn)]
+    gone += _attend(instance)
     _take_up(instance, conn, now)
     with conn:
         jobs = open_jobs(conn)
@@ -77,16 +85,42 @@ def reconcile(instance: dg.DagsterInstance, conn: Connection, now: datetime) -> 
     return [*gone, *closed]
 
 
+@runtime_checkable
+class AttendingLauncher(Protocol):
+    """A run launcher that sees to what it sent and nobody has begun: see `workers`."""
+
+    def attend(self, runs: Sequence[dg.DagsterRun]) -> list[str]: ...
+
+
+def _attend(instance: dg.DagsterInstance) -> list[str]:
+    launcher = instance.run_launcher
+    if not isinstance(launcher, AttendingLauncher):
+        return []
+    return launcher.attend(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])))
+
+
 def _ghosts(instance: dg.DagsterInstance, conn: Connection) -> Iterator[dg.DagsterRun]:
+    with conn:
+        up = up_for(conn)
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(_STARTED))):
         run = record.dagster_run
-        with conn:
-            begun = has_begun(conn, run.run_id)
-        if is_held(conn, run.run_id) or not (begun or _is_long_alone(conn, record.start_time)):
+        if up < _BACK and (record.start_time is None or time.time() - record.start_time > up):
+            continue  # it was there before the database went away
+        # In this order: a run that begins in between is held before it says that it has begun.
+        if not _is_alone(conn, record) or is_held(conn, run.run_id):
             continue
         again = instance.get_run_by_id(run.run_id)  # it may have ended in between
         if again is not None and again.status in _STARTED:
             yield again
+
+
+def _is_alone(conn: Connection, record: dg.RunRecord) -> bool:
+    run_id = record.dagster_run.run_id
+    if _SENT_TAG in record.dagster_run.tags:  # its worker takes it before it starts, and lets go after its end
+        return not is_taken(conn, run_id)
+    with conn:
+        begun = has_begun(conn, run_id)
+    return begun or _is_long_alone(conn, record.start_time)
 
 
 def _is_long_alone(conn: Connection, started: float | None) -> bool:
@@ -131,7 +165,12 @@ def _close(instance: dg.DagsterInstance, conn: Connection, job: BackfillJob, now
     status = _status(instance, conn, job, now)
     if status is None:
         return None
-    message = {"completed": None, "canceled": "canceled", "failed": GONE if lost or not runs else _FAILED}[status]
+    with conn:
+        through, incomplete = is_through(conn, job.id)
+    if status == "failed" and runs and through and not (incomplete or job.error_message):
+        status = "completed"  # Dagster takes a partition that is not due yet for a failed one
+    failed = GONE if lost or not runs else incomplete or _FAILED
+    message = {"completed": None, "canceled": "canceled", "failed": failed}[status]
     with conn:
         close_job(conn, job.id, status, message and with_next_step(message, job, now.date()), now)
     return f"job {job.id} {status}"
@@ -143,14 +182,23 @@ def _status(instance: dg.DagsterInstance, conn: Connection, job: BackfillJob, no
     if run := instance.get_run_by_id(job.dagster_id):
         return _ENDS.get(run.status)
     if backfill := instance.get_backfill(job.dagster_id):
+        # Canceled by a person, it is so for Dagster when the daemon has looked twice, up to a minute later.
+        if backfill.status is BulkActionStatus.CANCELING and not _at_work(instance, backfill.backfill_id):
+            return "canceled"
         return _ENDS.get(backfill.status)
     waits = now - job.created_at < timedelta(seconds=_SHOWS_WITHIN) or is_held(conn, job.dagster_id)
     return None if waits else "failed"
 
 
+def _at_work(instance: dg.DagsterInstance, backfill_id: str) -> bool:
+    """Whether a run of the backfill is under way; those in the queue no longer come to anything."""
+    under_way = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[*_STARTED, dg.DagsterRunStatus.STARTING])
+    return instance.get_runs_count(under_way) > 0
+
+
 @dg.sensor(
     name="reconcile_sensor",
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Ends runs whose process is gone, and keeps backfill_jobs true to what Dagster knows.",
 )

@@ -20,10 +20,11 @@ from backfill_pipeline.steps.summary import Summary
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.steps.window import Work
+from backfill_pipeline.storage.lost import LostDatabaseError
 
-from .bookkeeping import Context, Recorder, forget_plans
-from .job_progress import followed
-from .partitions import key_of
+from .bookkeeping import Context, Recorder, forget_plans, keep_statuses
+from .job_progress import ended_last, followed
+from .partitions import chain_partitions, key_of
 from .pictures import Finished, Kind, LastWord, pictures
 from .resources import USER_ERRORS, Pipeline
 from .stamp import kept_in_step
@@ -34,6 +35,12 @@ PRIORITY_TAG = "backfill/priority"
 # A person reading the log or looking at the partitions sees news this often, in seconds.
 _NEWS = 5.0
 _MOST_LINES = 50
+
+# Fewer new partitions than this are counted at 0.02 ms an asset each, by whoever looks next.
+_MANY = 200
+
+# How often a step starts again after losing the database: each time the database was up in between.
+_AGAIN = 5
 
 
 def bars_asset(timeframe: Timeframe) -> str:
@@ -56,9 +63,14 @@ def priority_of(context: Context) -> Priority:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """A person's mistake ends the step as Dagster's Failure with that line."""
+    """Around all that a run does: a person's mistake ends the step as Dagster's Failure with that line, a database that
+    went away starts it again.
+    """
     try:
-        yield
+        with ended_last():
+            yield
+    except LostDatabaseError as error:
+        raise dg.RetryRequested(max_retries=_AGAIN) from error
     except USER_ERRORS as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 
@@ -77,8 +89,8 @@ def run_tasks(
     """Run the tasks and record the partitions they complete for the `assets` of their chain. Raises dagster's Failure
     at the very end, naming the partitions with missing bars and what was `refused` before anything ran.
 
-    For the job's progress: the `whole` that the tasks are a part of, and what was `known` to need nothing. `through`:
-    what works through the tasks.
+    For the job's progress: the `whole` that the tasks are a part of, prepared, and what was `known` to need nothing.
+    `through`: what works through the tasks.
     """
     work = Work()
     with (
@@ -86,8 +98,9 @@ def run_tasks(
         followed(context, warehouse, [*tasks, *whole], known, work) as progress,
         _interrupts_seen(),
     ):
-        ledger = _Ledger(context, pipeline, work, assets)
-        _run_tasks(ledger, through(warehouse, tasks, work), warehouse, progress)
+        ledger = _Ledger(context, pipeline, warehouse, work, assets)
+        _run_tasks(ledger, through(warehouse, tasks, work), progress)
+        ledger.count()
         ledger.close(refused)
 
 
@@ -102,7 +115,7 @@ def _interrupts_seen() -> Iterator[None]:
         raise
 
 
-def _run_tasks(ledger: "_Ledger", done: Iterator[Done], warehouse: Warehouse, progress: Progress | None) -> None:
+def _run_tasks(ledger: "_Ledger", done: Iterator[Done], progress: Progress | None) -> None:
     shown: dict[str, dg.MetadataValue] = {}
     try:
         with Recorder(ledger.context) as recorder:
@@ -111,7 +124,7 @@ def _run_tasks(ledger: "_Ledger", done: Iterator[Done], warehouse: Warehouse, pr
                     ledger.note(recorder, task, outcome)
                     if progress is not None:
                         progress.heard(task.chain, outcome)
-                shown = ledger.pictures(warehouse)
+                shown = ledger.pictures(ledger.kept)
             finally:  # what is complete is recorded, with a picture or without
                 ledger.release(recorder, shown)
     finally:  # whatever ended the run, nobody may read a partition that is not due as a failed one
@@ -122,11 +135,17 @@ class _Ledger:
     """What a run says of its partitions, while it goes on and at the end."""
 
     def __init__(
-        self, context: Context, pipeline: Pipeline, work: Work, assets: Callable[[Chain], Sequence[str]]
+        self,
+        context: Context,
+        pipeline: Pipeline,
+        warehouse: Warehouse,
+        work: Work,
+        assets: Callable[[Chain], Sequence[str]],
     ) -> None:
         self.context = context
         self._work = work
         self._pipeline = pipeline
+        self._warehouse = warehouse
         self._assets = assets
         self._spoke = time.monotonic()
         self._states: Counter[State] = Counter()
@@ -134,15 +153,21 @@ class _Ledger:
         self._last = LastWord()
         self._incomplete: list[str] = []
         self._unsettled: dict[str, list[str]] = {}
+        self._grey: dict[State, list[str]] = {}
 
     def counts(self) -> str:
-        return ", ".join(f"{count} {state}" for state, count in sorted(self._states.items())) or "no partitions"
+        """`12 partitions complete, 2 incomplete`."""
+        counts = [f"{count} {state}" for state, count in sorted(self._states.items())]
+        if not counts:
+            return "no partitions"
+        first, _, rest = counts[0].partition(" ")
+        return ", ".join([f"{first} partition{'s' * (first != '1')} {rest}", *counts[1:]])
 
     def note(self, recorder: Recorder, task: Task, outcome: PartitionOutcome) -> None:
-        if time.monotonic() - self._spoke > _NEWS:
-            self._tell(recorder, outcome)
         self._states[outcome.state] += 1
         self._symbols.note(task.chain, outcome.symbol, outcome.state)
+        if time.monotonic() - self._spoke > _NEWS:  # before this one is kept back: the last of a run gets the picture
+            self._tell(recorder, task.chain, outcome)
         if outcome.state == "complete":
             if (other := self._last.keep(task, outcome)) is not None:
                 self._record(recorder, other, {})
@@ -151,18 +176,25 @@ class _Ledger:
         else:
             for asset in self._assets(task.chain):
                 self._unsettled.setdefault(asset, []).append(key_of(outcome.symbol, outcome.period))
-            if self._states["in progress"] + self._states["not served"] <= _MOST_LINES:
-                self.context.log.info(outcome.message)
+            self._grey.setdefault(outcome.state, []).append(outcome.message)
         if self._pipeline.listener is not None:
             self._pipeline.listener.outcome(task.chain, outcome, self._work)
 
-    def _tell(self, recorder: Recorder, outcome: PartitionOutcome) -> None:
-        """Partitions turn green as they are done: nothing is kept back for longer than this."""
-        self.release(recorder, {})
+    def _tell(self, recorder: Recorder, chain: Chain, outcome: PartitionOutcome) -> None:
+        """Partitions turn green as they are done: nothing is kept back for longer than this. `chain`: whose are on."""
+        self.release(recorder, self.pictures([other for other in self.kept if other != chain]))
         recorder.flush()
         place = f"{outcome.symbol} {outcome.period.key}"
         self.context.log.info(f"{self.counts()} so far, now at {place}{self._work.to_go}")
+        self._tell_grey()
         self._spoke = time.monotonic()
+
+    def _tell_grey(self) -> None:
+        """Why partitions got no colour since the last news: a line for each reason."""
+        for messages in self._grey.values():
+            more = f"; and {len(messages) - 1} more like it" if len(messages) > 1 else ""
+            self.context.log.info(f"{messages[0]}{more}")
+        self._grey.clear()
 
     def _record(self, recorder: Recorder, finished: Finished, shown: Mapping[str, dg.MetadataValue]) -> None:
         task, outcome = finished
@@ -179,14 +211,20 @@ class _Ledger:
         for finished in self._last.release():
             self._record(recorder, finished, shown)
 
-    def pictures(self, warehouse: Warehouse) -> dict[str, dg.MetadataValue]:
-        """By asset, a picture of what is kept back."""
+    @property
+    def kept(self) -> Sequence[Chain]:
+        """Those of which a partition is kept back."""
+        return tuple(self._last.kept)
+
+    def pictures(self, chains: Sequence[Chain]) -> dict[str, dg.MetadataValue]:
+        """By asset, a picture of what is kept back of these chains."""
         shown: dict[str, dg.MetadataValue] = {}
-        for chain, finished in self._last.kept.items():
+        for chain in chains:
+            finished = self._last.kept[chain]
             for timeframe in chain.timeframes:
                 names: dict[Kind, str] = {"bars": bars_asset(timeframe), "features": features_asset(timeframe)}
                 kinds = [kind for kind, asset in names.items() if asset in self._assets(chain)]
-                shown |= {names[kind]: made for kind, made in pictures(warehouse, finished, timeframe, kinds)}
+                shown |= {names[kind]: made for kind, made in pictures(self._warehouse, finished, timeframe, kinds)}
         return shown
 
     def settle(self) -> None:
@@ -196,9 +234,17 @@ class _Ledger:
         if self._pipeline.listener is not None:
             self._pipeline.listener.finished(self._work)
 
+    def count(self) -> None:
+        """Have what the UI shows counted now and not while a person waits for a page, unless it is soon done."""
+        if self._states["complete"] >= _MANY:
+            for chain in self._symbols.chains:
+                partitions = chain_partitions(self._pipeline.settings, chain)
+                keep_statuses(self.context.instance, self._assets(chain), partitions)
+
     def close(self, refused: Sequence[str]) -> None:
         """Say what was done. Raises dagster's Failure for what was `refused` and what is missing."""
         work = self._work
+        self._tell_grey()
         self.context.log.info(
             f"{self.counts()}; {work.asked} requests, {work.received} bars received, {work.written} written,"
             f" {work.removed} withdrawn; {work.features} rows of features written"
@@ -220,7 +266,11 @@ class _Ledger:
         return dg.Failure(
             description=f"{of}{'; '.join(lines[:_MOST_LINES])}{more}",
             # Dagster drops the observations of a step that fails: the table stands here instead.
-            metadata={"incomplete": dg.MetadataValue.json(lines[:1000]), **self._summary(*self._symbols.chains)},
+            metadata={
+                "incomplete": dg.MetadataValue.json(lines[:1000]),
+                "why, and what happens next": dg.MetadataValue.text("backfill gaps"),
+                **self._summary(*self._symbols.chains),
+            },
             allow_retries=False,
         )
 

@@ -26,7 +26,7 @@ _JOBS = (
     Column("error_message", "text", "-", "why it failed or was canceled, and what goes on with it; NULL: neither"),
     Column("created_at", _TIME, "UTC", "first seen: when it was asked for, or queued"),
     Column("started_at", _TIME, "UTC", "its first run began; NULL: none yet"),
-    Column("completed_at", _TIME, "UTC", "its end, however it ended; NULL: not over"),
+    Column("completed_at", _TIME, "UTC", "its end, checks included, however it ended; NULL: not over"),
     Column(
         "estimated_completion_time", _TIME, "UTC", "by the request budget and the pace so far; NULL: unknown, or over"
     ),
@@ -36,7 +36,12 @@ _PROGRESS = (
     Column("job_id", "uuid", "-", "see `backfill_jobs`"),
     Column("symbol", "text", "-", "the instrument's name"),
     Column("timeframe", "text", "-", "`1m` to `1w`"),
-    Column("status", "text", "-", "`pending`, `running`, `completed`, `failed`, or `skipped`: there was nothing to do"),
+    Column(
+        "status",
+        "text",
+        "-",
+        "`pending`, `running`, `completed`, `failed`, or `skipped`: there was nothing to do when the job began",
+    ),
     Column("records_fetched", "bigint", "base bars", "received from providers; 0 for what is derived"),
     Column("records_inserted", "bigint", "bars", "rows written, new or changed"),
     Column("error_message", "text", "-", "of the first incomplete partition, or why nothing can be had; NULL: none"),
@@ -54,7 +59,7 @@ _DAYS = (
     Column("incomplete", "datemultirange", "session dates", "settled days of partitions that lack bars"),
     Column("target_days", "integer", "days", "of `target`"),
     Column("settled_days", "integer", "days", "of `settled` inside `target`"),
-    Column("moved", "bigint", "bars", "rows fetched and written; 0: nothing was to do"),
+    Column("moved", "bigint", "bars", "rows fetched and written"),
     Column("message", "text", "-", "of the first incomplete partition, or why nothing can be had"),
 )
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from backfill_pipeline.domain.grain import Period, day_after_chunk, stretches
 from backfill_pipeline.providers.errors import ProviderError, ProviderStopped, Unreachable
-from backfill_pipeline.storage.symbols import symbol_lock
+from backfill_pipeline.storage.symbols import list_symbols, symbol_lock
 
 from .closures import settle_closed
 from .job import CHUNK_MONTHS, Job
@@ -26,11 +26,13 @@ from .window import Work, rederive
 def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterator[Done]:
     """Work through the tasks, yielding each partition once it is settled and stored.
 
-    The newest sessions of all symbols come first. A provider's failure ends up as incomplete partitions, not as an
+    The newest sessions of all symbols come first; of equally new ones, those of the symbol that comes first in the
+    registry. A provider's failure ends up as incomplete partitions, not as an
     exception: one symbol's trouble stays its own. Only where a provider says stop, or nothing was ever heard of it, and
     no other has its sessions, ProviderStopped or Unreachable is raised, after everything else is done; partitions with
     such a session are not told.
     """
+    tasks = _by_priority(warehouse, tasks)
     for task in tasks:
         prepare(warehouse, task)
     jobs = []
@@ -65,6 +67,12 @@ def run_tasks(warehouse: Warehouse, tasks: Sequence[Task], work: Work) -> Iterat
     yield from judge_all(warehouse, jobs, work)
     if stopped is not None:
         raise stopped
+
+
+def _by_priority(warehouse: Warehouse, tasks: Sequence[Task]) -> list[Task]:
+    with warehouse.conn:
+        priorities = {registered.instrument.symbol: registered.priority for registered in list_symbols(warehouse.conn)}
+    return sorted(tasks, key=lambda task: priorities.get(task.instrument.symbol, 0))
 
 
 def _rederive(warehouse: Warehouse, task: Task, work: Work) -> Iterator[PartitionOutcome]:

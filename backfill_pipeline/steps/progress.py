@@ -34,7 +34,7 @@ from backfill_pipeline.storage.jobs import (
     expect_run,
     find_job,
     hold,
-    is_through,
+    judged_places,
     note_error,
     open_job,
     start_run,
@@ -42,7 +42,7 @@ from backfill_pipeline.storage.jobs import (
 
 from .messages import run_command
 from .outcomes import PartitionOutcome
-from .task import Task
+from .task import Task, survey, to_do_again
 from .warehouse import Warehouse
 from .window import Work
 
@@ -67,7 +67,7 @@ class Share:
     dagster_id: str
     run_id: str
     origin: Origin
-    is_all: bool = True  # the job ends with this run
+    is_all: bool = True  # the job ends with this run; else with Dagster's backfill
 
 
 class Progress:
@@ -139,7 +139,7 @@ class Progress:
         self._received, self._written, self._to_wait = received, written, to_wait
 
     def ended(self, status: EndStatus, message: str | None = None) -> None:
-        """The run is over; with it the job, or, of a backfill's, once all its partitions are settled."""
+        """The run is over, and with it the job, unless it is a backfill's: other runs may be yet to come."""
         try:
             self.flush()
             with self._conn:
@@ -155,20 +155,15 @@ class Progress:
             message = with_next_step(message, job, self._now().date())
         if self._share.is_all:
             close_job(self._conn, self.job_id, status, message, self._now())
-            return
-        if message is not None and status == "failed":
+        elif message is not None:
             note_error(self._conn, self.job_id, message)
-        through, incomplete = is_through(self._conn, self.job_id)
-        if through:
-            bad = incomplete or message or job.error_message
-            close_job(self._conn, self.job_id, "failed" if bad else "completed", bad, self._now())
 
 
 def begin(
     warehouse: Warehouse, share: Share, tasks: Sequence[Task], known: Sequence[Known], work: Work
 ) -> Progress | None:
-    """Take up the job that the run is a part of; None, with a warning, where that cannot be written. `tasks`: all that
-    the job is to settle, as far as the run knows; `known`: what of it needs nothing.
+    """Take up the job that the run is a part of; None, with a warning, where that cannot be written. `tasks`, prepared:
+    all that the job is to settle, as far as the run knows; `known`: what of it needs nothing.
     """
     now = warehouse.now()
     try:
@@ -176,13 +171,38 @@ def begin(
         hold(conn, share.run_id)
         with conn:
             job_id = open_job(conn, share.dagster_id, share.origin, now)
-            _aim(conn, job_id, [*tasks, *(task for task, _ in known)])
+            judged = set(judged_places(conn, job_id))
+        new = [task for task in tasks if _place(task) not in judged]
+        idle = _idle(warehouse, new, [task for task, _ in known])
+        with conn:
+            _aim(conn, job_id, [*tasks, *(task for task, _ in known)], idle)
             start_run(conn, job_id, share.run_id, now)
         far = _tell_known(conn, job_id, known, now)
         return Progress(conn, job_id, share, warehouse.now, work, Pace((time.monotonic(), far.settled)))
     except (DatabaseError, psycopg2.Error) as error:
         logger.warning(f"the progress of this run is not written: {_line(error)}")
         return None
+
+
+def _place(task: Task) -> Place:
+    return task.instrument.symbol, task.chain.base
+
+
+def _idle(warehouse: Warehouse, tasks: Sequence[Task], known: Sequence[Task]) -> dict[Place, bool]:
+    """Whether there is nothing to do, by place: asked before anything starts, for other runs may do it meanwhile."""
+    idle = {_place(task): True for task in known if task.periods}
+    for task in tasks:
+        idle[_place(task)] = idle.get(_place(task), True) and _is_idle(warehouse, task)
+    return idle
+
+
+def _is_idle(warehouse: Warehouse, task: Task) -> bool:
+    if not task.ask:  # it derives anew what is stored
+        return False
+    found = survey(warehouse, task)
+    if "incomplete" in found.values():
+        return False
+    return not to_do_again(warehouse, task, [period for period, state in found.items() if state == "complete"])
 
 
 def _stays(conn: Connection) -> Connection:
@@ -200,7 +220,7 @@ def announce(warehouse: Warehouse, run_id: str, tasks: Sequence[Task]) -> str:
     conn, now = warehouse.conn, warehouse.now()
     with conn:
         job_id = open_job(conn, run_id, "shell", now)
-        _aim(conn, job_id, tasks)
+        _aim(conn, job_id, tasks, {})
         expect_run(conn, job_id, run_id, now)
     return job_id
 
@@ -210,28 +230,28 @@ def nothing_to_do(warehouse: Warehouse, dagster_id: str | None, origin: Origin, 
     conn, now = warehouse.conn, warehouse.now()
     with conn:
         job_id = open_job(conn, dagster_id, origin, now)
-        _aim(conn, job_id, [task for task, _ in known])
+        _aim(conn, job_id, [task for task, _ in known], _idle(warehouse, [], [task for task, _ in known]))
     _tell_known(conn, job_id, known, now)
     with conn:
         close_job(conn, job_id, "completed", None, now)
     return job_id
 
 
-def _aim(conn: Connection, job_id: str, tasks: Sequence[Task]) -> None:
+def _aim(conn: Connection, job_id: str, tasks: Sequence[Task], idle: Mapping[Place, bool]) -> None:
     target: dict[Place, list[Period]] = {}
     days: list[date] = []
     for task in tasks:
         if task.periods:
-            target.setdefault((task.instrument.symbol, task.chain.base), []).extend(task.periods)
+            target.setdefault(_place(task), []).extend(task.periods)
             first, last = min(task.periods).first, max(task.periods).last
             days += [first, last] if task.days is None else [max(first, task.days[0]), min(last, task.days[1])]
-    aim(conn, job_id, target, (min(days), max(days)) if days else None)
+    aim(conn, job_id, target, (min(days), max(days)) if days else None, idle)
 
 
 def _tell_known(conn: Connection, job_id: str, known: Sequence[Known], now: datetime) -> Far:
     settled: dict[Place, Settled] = {}
     for task, message in known:
-        of = settled.setdefault((task.instrument.symbol, task.chain.base), Settled())
+        of = settled.setdefault(_place(task), Settled())
         of.complete.extend(task.periods)
         of.message = of.message or message or None
     return tell(conn, job_id, settled, {}, {}, None, now, lambda _: None)

@@ -12,7 +12,7 @@ from backfill_pipeline.domain.sessions import FIRST_DAY, canonical_calendar
 from backfill_pipeline.domain.timeframe import BASES, CHAINS, Base, Chain
 from backfill_pipeline.providers.base import Lifetime
 from backfill_pipeline.storage.coverage import want
-from backfill_pipeline.storage.symbols import add_symbol, get_instruments, list_symbols
+from backfill_pipeline.storage.symbols import add_symbol, get_instruments, list_symbols, set_priority
 
 from .identity import OF_NAMES, free_since, refuse_taken
 from .requests import RequestError, parse_date
@@ -25,7 +25,7 @@ _DAYS = {"d": 1, "w": 7}
 @dataclass(frozen=True)
 class Registration:
     """`bases`: whose chains the symbols become partitions of. `since`: keep complete from that day on; None: only
-    what runs ask for.
+    what runs ask for. `priority`: lower is asked for first; None: as it is, 100 for a new one.
     """
 
     symbols: tuple[str, ...]
@@ -33,6 +33,7 @@ class Registration:
     calendar: str | None
     bases: tuple[Base, ...]
     since: date | None
+    priority: int | None = None
 
     @property
     def chains(self) -> tuple[Chain, ...]:
@@ -47,6 +48,7 @@ def parse_registration(
     bars: Sequence[str],
     since: str | None,
     today: date,
+    priority: int | None = None,
 ) -> Registration:
     """Check and normalise. `since`: a date, or a span before `today` such as 2y, 6m, 30d. Raises RequestError."""
     try:
@@ -65,7 +67,7 @@ def parse_registration(
             f"bars {','.join(bars)!r}: only 1m and 1d are asked of providers; the rest derives from them"
         )
     bases = tuple(base for base in BASES if base in bars)
-    return Registration(names, classes[0] if classes else None, book, bases, _since(since, today))
+    return Registration(names, classes[0] if classes else None, book, bases, _since(since, today), priority)
 
 
 def _since(text: str | None, today: date) -> date | None:
@@ -120,6 +122,8 @@ def register(warehouse: Warehouse, registration: Registration) -> list[str]:
                 lifetime_source=source,
             ):
                 new.append(symbol)
+            if registration.priority is not None:
+                set_priority(warehouse.conn, symbol, registration.priority)
             instrument = get_instruments(warehouse.conn, [symbol])[symbol]
         if registration.since is not None:
             start = warehouse.sessions(instrument.calendar).days_window(registration.since, registration.since).start

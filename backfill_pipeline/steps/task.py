@@ -12,6 +12,7 @@ from backfill_pipeline.domain.instruments import Instrument
 from backfill_pipeline.domain.timeframe import Chain
 from backfill_pipeline.storage.coverage import record_served, undoubted_coverage, want
 from backfill_pipeline.storage.events import stale_since
+from backfill_pipeline.storage.imports import imports_served
 from backfill_pipeline.storage.symbols import get_instruments
 
 from .open_sessions import begun_rows, expected_rows
@@ -75,8 +76,10 @@ def note_served(warehouse: Warehouse, subject: Subject) -> str:
     """Keep what can be served of the subject, as far as it is known by now; says what, in words."""
     route = subject.route
     served = [(p.name, s.window, s.reason) for p, s in zip(route.providers, route.served, strict=True)]
+    symbol_id, base = subject.instrument.symbol_id, subject.chain.base
     with warehouse.conn:
-        record_served(warehouse.conn, subject.instrument.symbol_id, subject.chain.base, served)
+        # What was imported stays to be had, though nobody can be asked for it.
+        record_served(warehouse.conn, symbol_id, base, [*served, *imports_served(warehouse.conn, symbol_id, base)])
     return route.reason
 
 

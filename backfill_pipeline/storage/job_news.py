@@ -97,7 +97,7 @@ def tell(
     return far
 
 
-# What was never moved by any run was complete before anything started, or cannot be had: skipped.
+# `skipped` it is from the beginning or never: until rows are moved all the same, or a day turns out incomplete.
 _STATUS = """
 UPDATE backfill_job_progress AS p SET
     status = s.status, error_message = d.message,
@@ -105,15 +105,13 @@ UPDATE backfill_job_progress AS p SET
     completed_at = s.completed,
     duration_seconds = extract(epoch FROM s.completed - s.started)
 FROM backfill_job_days AS d, backfill_job_progress AS q, LATERAL (
-    SELECT CASE WHEN d.settled_days < d.target_days THEN 'running'
-                WHEN NOT isempty(d.incomplete) THEN 'failed'
-                WHEN d.moved = 0 THEN 'skipped' ELSE 'completed' END AS status,
-           d.settled_days < d.target_days AS is_open,
-           d.settled_days >= d.target_days AND d.moved = 0 AND isempty(d.incomplete) AS is_skipped
+    SELECT CASE WHEN q.status = 'skipped' AND d.moved = 0 AND isempty(d.incomplete) THEN 'skipped'
+                WHEN d.settled_days < d.target_days THEN 'running'
+                WHEN NOT isempty(d.incomplete) THEN 'failed' ELSE 'completed' END AS status
 ) AS o, LATERAL (
     SELECT o.status,
-           CASE WHEN NOT o.is_skipped THEN coalesce(q.started_at, %(now)s) END AS started,
-           CASE WHEN NOT o.is_skipped AND NOT o.is_open THEN coalesce(q.completed_at, %(now)s) END AS completed
+           CASE WHEN o.status <> 'skipped' THEN coalesce(q.started_at, %(now)s) END AS started,
+           CASE WHEN o.status NOT IN ('skipped', 'running') THEN coalesce(q.completed_at, %(now)s) END AS completed
 ) AS s
 WHERE d.job_id = %(job)s AND d.symbol = ANY(%(symbols)s) AND (d.settled_days > 0 OR d.moved > 0)
   AND q.job_id = d.job_id AND q.symbol = d.symbol AND (q.timeframe = ANY(%(daily)s)) = (d.timeframe = '1d')

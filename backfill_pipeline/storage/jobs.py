@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Literal
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
@@ -96,9 +97,15 @@ def open_job(conn: Connection, dagster_id: str | None, origin: Origin, now: date
 
 
 def aim(
-    conn: Connection, job_id: str, target: Mapping[Place, Sequence[Period]], days: tuple[date, date] | None
+    conn: Connection,
+    job_id: str,
+    target: Mapping[Place, Sequence[Period]],
+    days: tuple[date, date] | None,
+    idle: Mapping[Place, bool] = MappingProxyType({}),
 ) -> None:
-    """Add to what the job is to settle. `days`: the first and the last that are wanted of it, None for no target."""
+    """Add to what the job is to settle. `days`: the first and the last that are wanted of it, None for no target.
+    `idle`: places that were looked at, True where nothing is to be done.
+    """
     frames = {t for _, base in target for t in chain_of(base).timeframes}
     with conn.cursor() as cursor:
         cursor.execute("SELECT timeframes FROM backfill_jobs WHERE id = %s FOR UPDATE", (job_id,))
@@ -112,8 +119,14 @@ def aim(
         )
         execute_values(
             cursor,
-            "INSERT INTO backfill_job_progress (job_id, symbol, timeframe) VALUES %s ON CONFLICT DO NOTHING",
-            [(job_id, symbol, t) for symbol, base in target for t in chain_of(base).timeframes],
+            "INSERT INTO backfill_job_progress AS p (job_id, symbol, timeframe, status) VALUES %s"
+            " ON CONFLICT (job_id, symbol, timeframe) DO UPDATE SET status = excluded.status"
+            " WHERE p.status = 'pending' AND p.started_at IS NULL AND excluded.status = 'skipped'",
+            [
+                (job_id, symbol, t, "skipped" if idle.get((symbol, base)) else "pending")
+                for symbol, base in target
+                for t in chain_of(base).timeframes
+            ],
         )
         cursor.execute(
             "UPDATE backfill_jobs SET timeframes = %s, start_date = least(start_date, %s), end_date ="
@@ -122,6 +135,17 @@ def aim(
             " WHERE id = %s",
             ([t for t in TIMEFRAMES if t in frames], *(days or (None, None)), job_id, job_id),
         )
+
+
+def judged_places(conn: Connection, job_id: str) -> list[Place]:
+    """Places of which it was found out, when the job's first run began, whether there is anything to do."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT symbol, timeframe FROM backfill_job_days WHERE job_id = %s AND EXISTS (SELECT FROM backfill_jobs"
+            " WHERE id = %s AND started_at IS NOT NULL)",
+            (job_id, job_id),
+        )
+        return [(symbol, timeframe) for symbol, timeframe in cursor.fetchall()]
 
 
 def start_run(conn: Connection, job_id: str, run_id: str, now: datetime) -> None:

@@ -73,6 +73,12 @@ def get_instruments(conn: Connection, symbols: Sequence[str]) -> dict[str, Instr
     return {symbol: found[symbol] for symbol in symbols}
 
 
+def set_priority(conn: Connection, symbol: str, priority: int) -> None:
+    """Lower comes first; 100 is everybody's."""
+    with conn.cursor() as cursor:
+        cursor.execute("UPDATE symbols SET priority = %s WHERE symbol = %s", (priority, symbol))
+
+
 def list_symbols(conn: Connection) -> list[Registered]:
     """Every registered symbol, by priority, then name."""
     with conn.cursor() as cursor:

@@ -133,3 +133,9 @@ def test_an_unknown_symbol_among_those_to_remove_stops_all(desk: Shell) -> None:
 
     assert line == "backfill: symbol TYPO not registered; add: backfill symbols add TYPO"
     assert listed(desk)["STAYS"]["active"] is True
+
+
+def test_a_priority_is_given_changed_and_otherwise_left_as_it_is(desk: Shell) -> None:
+    for options, priority in (((), 100), (("--priority", "10"), 10), ((), 10), (("--priority", "200"), 200)):
+        assert desk.quick("symbols", "add", "FIRST", *options).returncode == 0
+        assert listed(desk)["FIRST"]["priority"] == priority

@@ -11,12 +11,9 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from backfill_pipeline.definitions import build_definitions
 from backfill_pipeline.defs import running
-from backfill_pipeline.defs.resources import Pipeline
-from backfill_pipeline.domain.timeframe import CHAINS, DAILY, INTRADAY
+from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
 from backfill_pipeline.domain.windows import Window, to_micros
-from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline_tests.sites import Exchange, Site, metadata, site
 
@@ -147,29 +144,3 @@ def test_what_broke_a_run_does_not_take_back_what_was_complete(desk: Site, excha
     told = metadata(result, desk.instance, "bars_1m")
     assert sorted(told) == ["2024-05-13|SURE", "2024-05-14|SURE"]
     assert not pictured(desk, result, "bars_1m")
-
-
-@pytest.mark.parametrize(
-    ("settings", "days"),
-    [
-        pytest.param({"provider": "sample"}, {}, id="the sample is kept up to date by nobody"),
-        pytest.param({"provider": "binance"}, {"bars_1m": 6, "bars_1d": 37}, id="as they come"),
-        pytest.param(
-            {"provider": "binance", "intraday_grain": "week", "daily_grain": "day"},
-            {"bars_1m": 13, "bars_1d": 6},
-            id="other grains",
-        ),
-        pytest.param({"provider": "polygon"}, {}, id="no key, which a run tells"),
-    ],
-)
-def test_base_bars_are_stale_when_no_partition_was_completed_for_longer_than_markets_pause(
-    settings: dict[str, object], days: dict[str, int]
-) -> None:
-    definitions = build_definitions(Pipeline(Settings.model_construct(**settings)))  # type: ignore[arg-type]
-    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in definitions.resolve_all_asset_specs()}
-
-    windows = {asset: policy for asset, policy in policies.items() if policy is not None}
-    assert windows == {
-        asset: dg.FreshnessPolicy.time_window(fail_window=timedelta(days=count)) for asset, count in days.items()
-    }
-    assert set(windows) <= {f"bars_{chain.base}" for chain in CHAINS}

@@ -61,6 +61,15 @@ def master(desk: Site, symbol: str, *, ok: bool = True, **tags: str) -> dg.Execu
     return desk.run("master_backfill", ok=ok, run_config={"ops": {"master_backfill": {"config": config}}}, tags=tags)
 
 
+def end(desk: Site, backfill: str, status: BulkActionStatus) -> None:
+    """As the daemon does, and the sensor soon after."""
+    stored = desk.instance.get_backfill(backfill)
+    assert stored is not None
+    desk.instance.update_backfill(stored.with_status(status))
+    with closing(connect(desk.url)) as conn:
+        reconcile(desk.instance, conn, NOW)
+
+
 def withhold(exchange: Exchange, symbol: str, day: str) -> None:
     """An hour of a session is not there."""
     at = datetime.fromisoformat(f"{day}T15:00:00+00:00")
@@ -91,6 +100,9 @@ def test_the_runs_of_a_backfill_share_a_job_that_fails_for_the_partition_that_la
         },
         asset_selection=[dg.AssetKey(name) for name in asset_names(INTRADAY)],
     )
+    through, _ = job_of(desk, backfill)
+    assert (through.status, through.progress_pct) == ("running", 100), "Dagster has not ended it"
+    end(desk, backfill, BulkActionStatus.COMPLETED_FAILED)
     done, rows = job_of(desk, backfill)
     assert (done.status, done.progress_pct, done.symbols_completed, done.symbols_total) == ("failed", 100, 1, 2)
     assert {(row.symbol, row.status) for row in rows} == {("UI0", "completed"), ("UI1", "failed")}

@@ -2,9 +2,11 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from backfill_pipeline.steps.digest import digest, evening
+from backfill_pipeline.storage.budget import OwnConnection, PostgresBudget, ProviderKey
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.migrations import migrate
 
@@ -65,6 +67,27 @@ def test_a_digest_says_what_came_what_is_missing_and_when_it_is_asked_for_again(
     ]
     assert body["symbols"] == ["<D&F>", "ABC"]
     assert body["command"] == "backfill run --symbols '<D&F>' --timeframes 1d --start 2024-06-03 --end 2024-06-04"
+
+
+def test_requests_are_those_of_all_processes_from_the_nights_beginning_to_its_end(database_url: str) -> None:
+    """By the budget that gives the turns: not those of the day before, and none where there are no turns to take."""
+    migrate(database_url)
+    key = ProviderKey("polygon", "https://api.example", "0123456789abcdef")
+    with closing(connect(database_url)) as conn, closing(OwnConnection(database_url)) as mine:
+        night, free = PostgresBudget(mine, key, 6000), PostgresBudget(mine, replace(key, provider="binance"), 0)
+        for _ in range(2):
+            night.take("backfill")
+        since = evening(conn, BEGAN)
+        for _ in range(3):
+            night.take("nightly")
+            free.take("nightly")
+        with closing(OwnConnection(database_url)) as others:  # a person's backfill meanwhile, with another key, too
+            PostgresBudget(others, key, 6000).take("backfill")
+            PostgresBudget(others, replace(key, key_fingerprint="fedcba9876543210"), 6000).take("backfill")
+        lines = json.loads(digest(conn, since, OVER, "the-run", (), ()).body())["text"].splitlines()
+    assert [line for line in lines if "requests" in line] == [
+        "5 polygon requests took their turns, all processes together, in 0:07:24"
+    ]
 
 
 def test_a_failed_night_lists_ten_lines_and_counts_the_rest(database_url: str) -> None:

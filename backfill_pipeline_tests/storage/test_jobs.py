@@ -111,11 +111,20 @@ def test_symbols_and_timeframes_go_from_pending_to_completed_with_their_times(co
     assert (found.symbols_completed, found.current_symbol, found.total_records_inserted) == (1, "ABC", 100)
 
 
-def test_what_was_never_moved_is_skipped(conn: Connection, job: str) -> None:
-    news(conn, job, "DEF", DAYS)
+def test_what_was_never_moved_is_skipped_only_where_nothing_was_to_do_from_the_beginning(
+    conn: Connection, job: str
+) -> None:
+    with conn:
+        aim(conn, job, {("DEF", "1m"): DAYS}, None, {("DEF", "1m"): True})
+    for symbol in ("ABC", "DEF"):
+        news(conn, job, symbol, DAYS)
+    assert rows(conn, job, "ABC").status == "completed"
     skipped = rows(conn, job, "DEF")
     assert (skipped.status, skipped.started_at, skipped.duration_seconds) == ("skipped", None, None)
-    assert read(conn, job).symbols_completed == 1
+    assert read(conn, job).symbols_completed == 2
+
+    tell(conn, job, {}, {("DEF", "1m"): 1}, {}, None, NOW, lambda _: None)
+    assert rows(conn, job, "DEF").status == "completed", "an answer had to be corrected all the same"
 
 
 def test_incomplete_days_fail_their_symbol_until_they_are_complete(conn: Connection, job: str) -> None:

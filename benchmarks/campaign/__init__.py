@@ -1,0 +1,1 @@
+"""The campaign: everything that can go wrong, at random moments, again and again; see docs/reliability.md."""

@@ -1,0 +1,101 @@
+"""What the parts have in common: a market, an installation of its own, what an undisturbed one ends in, and the verdict
+of a round.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from backfill_pipeline_tests.killing import Installation, installation
+from backfill_pipeline_tests.standin import StandIn
+from backfill_pipeline_tests.tables import Tables, differences
+
+KEY = "planted-key-0123456789"
+# Long over whenever this runs; a weekend in the middle.
+DAYS = [date(2026, 7, 29) + timedelta(days=n) for n in range(8)]
+PATIENCE = 900.0  # seconds; on a machine that does much else
+
+
+@dataclass
+class Part:
+    """What a part did, counted; and what was wrong afterwards, a line each."""
+
+    name: str
+    counted: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def judge(self, place: Installation, clean: Tables, symbols: Sequence[str], what: str) -> None:
+        """Equal to a clean run, and nobody at work any more."""
+        found = [f"still there: {thing}" for thing in place.unfinished()]
+        found += differences(of_symbols(place.tables(), symbols), of_symbols(clean, symbols), most=3)
+        self.note(found, what)
+
+    def note(self, found: Sequence[str], what: str) -> None:
+        self.counted["rounds"] += 1
+        self.counted["rounds that differ"] += bool(found)
+        self.wrong += [f"{what}: {line}" for line in found]
+        print(f"  {self.name}, {what}: {'differs' if found else 'equal'}", flush=True)
+
+    def ended_well(self, process: subprocess.Popen[str], what: str) -> bool:
+        """Waits for a command that nobody disturbs."""
+        out, err = process.communicate(timeout=PATIENCE)
+        if process.returncode:
+            self.wrong.append(f"{what}: exit code {process.returncode}: {(err or out)[-500:]}")
+        return process.returncode == 0
+
+
+@contextmanager
+def market(**options: Any) -> Iterator[StandIn]:
+    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,), **options) as started:
+        yield started
+
+
+@contextmanager
+def installed(standin: StandIn, symbols: Sequence[str], **more: str) -> Iterator[Installation]:
+    """An installation that follows symbols, with minutes and days."""
+    variables = {
+        "BACKFILL_PROVIDER": "polygon",
+        "BACKFILL_INTRADAY_START": "2026-07-01",
+        "BACKFILL_DAILY_START": "2026-07-01",
+        "BACKFILL_MIN_FREE_GB": "0",
+        "POLYGON_API_KEY": KEY,
+        "POLYGON_BASE_URL": standin.url,
+        "POLYGON_REQUESTS_PER_MINUTE": "0",
+    }
+    with installation(**variables | more) as place:
+        added = place.shell.backfill("symbols", "add", *symbols, "--bars", "1m,1d")
+        assert added.returncode == 0, added
+        yield place
+
+
+def command(
+    symbols: Sequence[str], first: date = DAYS[0], last: date = DAYS[-1], timeframes: str = "1m,1d"
+) -> list[str]:
+    span = ["--start", str(first), "--end", str(last)]
+    return ["run", "--symbols", ",".join(symbols), "--timeframes", timeframes, *span]
+
+
+def undisturbed(standin: StandIn, groups: Sequence[Sequence[str]], timeframes: str = "1m,1d") -> Tables:
+    """The tables of an installation whose one run was left alone."""
+    symbols = [symbol for group in groups for symbol in group]
+    with installed(standin, symbols) as place:
+        ran = place.shell.start(*command(symbols, timeframes=timeframes))
+        out, err = ran.communicate(timeout=PATIENCE)
+        assert ran.returncode == 0, out + err
+        return place.tables()
+
+
+def of_symbols(whole: Tables, symbols: Sequence[str]) -> Tables:
+    return {name: [row for row in rows if row.split("\t", 1)[0] in symbols] for name, rows in whole.items()}
+
+
+def groups_of(letter: str, count: int, size: int) -> list[list[str]]:
+    """Symbols by round: KAA, KAB, ..."""
+    return [[f"{letter}{chr(65 + n // 26)}{chr(65 + n % 26)}{chr(65 + i)}" for i in range(size)] for n in range(count)]
