@@ -156,12 +156,8 @@ class _Ledger:
         self._grey: dict[State, list[str]] = {}
 
     def counts(self) -> str:
-        """`12 partitions complete, 2 incomplete`."""
-        counts = [f"{count} {state}" for state, count in sorted(self._states.items())]
-        if not counts:
-            return "no partitions"
-        first, _, rest = counts[0].partition(" ")
-        return ", ".join([f"{first} partition{'s' * (first != '1')} {rest}", *counts[1:]])
+        """`partitions: 12 complete, 2 incomplete`, in the words of `backfill run`."""
+        return f"partitions: {', '.join(f'{count} {state}' for state, count in sorted(self._states.items())) or 'none'}"
 
     def note(self, recorder: Recorder, task: Task, outcome: PartitionOutcome) -> None:
         self._states[outcome.state] += 1

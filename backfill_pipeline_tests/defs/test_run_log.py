@@ -51,13 +51,13 @@ def test_two_hundred_partitions_are_a_handful_of_lines(desk: Site, monkeypatch: 
     assert texts[0].startswith("progress: backfill status ")
     assert texts.count("SPY 2024-06-03 1m: still in progress; it is settled when its sessions are due") == 1
     assert re.fullmatch(
-        r"199 partitions complete, 1 in progress; \d+ requests, \d+ bars received, \d+ written, 0 withdrawn;"
+        r"partitions: 199 complete, 1 in progress; \d+ requests, \d+ bars received, \d+ written, 0 withdrawn;"
         r" \d+ rows of features written",
         texts[-1],
     )
     news = [(at, text) for at, text in said if "so far" in text]
     for _, text in news:
-        assert re.fullmatch(r"\d+ partitions? complete(, 1 in progress)? so far, now at SPY \d{4}-\d\d-\d\d.*", text)
+        assert re.fullmatch(r"partitions: \d+ complete(, 1 in progress)? so far, now at SPY \d{4}-\d\d-\d\d.*", text)
     assert all(after - before >= 0.5 for (before, _), (after, _) in pairwise(news))
     assert len(said) <= 4 + took / 0.5
 
@@ -73,4 +73,4 @@ def test_a_hundred_partitions_of_which_nobody_serves_a_session_are_one_line(
         texts = [text for _, text in lines(desk, result.run_id)]
     about = [text for text in texts if "OLD" in text]
     assert about == ["OLD 2024-01-02 1m: the exchange never had OLD; and 68 more like it"]
-    assert any(text.startswith("31 partitions complete, 69 not served; 0 requests") for text in texts)
+    assert any(text.startswith("partitions: 31 complete, 69 not served; 0 requests") for text in texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from .commands import Command
 from .places import KEY, Part, command, installed, market, undisturbed
 
 PROCESSES = 16
@@ -16,14 +17,14 @@ def run(rounds: int, seed: int) -> Part:  # noqa: ARG001  (nothing is drawn: six
     part = Part("budget")
     symbols = [f"B{chr(65 + n // 16)}{chr(65 + n % 16)}" for n in range(PROCESSES * 2)]
     for number in range(rounds):
-        with market() as standin:
+        with market([symbols]) as standin:
             clean = undisturbed(standin, [symbols])
-        with market(requests_per_minute=ALLOWED, window_seconds=MINUTE) as standin:
+        with market([symbols], requests_per_minute=ALLOWED, window_seconds=MINUTE) as standin:
             rate = {"POLYGON_REQUESTS_PER_MINUTE": str(round(ALLOWED * 60 / MINUTE)), "POLYGON_API_KEY": KEY}
             with installed(standin, symbols, **rate) as place:
                 # Each has two symbols, one of them the next one's first.
                 pairs = [[symbols[2 * n], symbols[2 * n + 1], symbols[(2 * n + 2) % 32]] for n in range(PROCESSES)]
-                running = [place.shell.start(*command(pair)) for pair in pairs]
+                running = [Command(place.shell, *command(pair)) for pair in pairs]
                 for process in running:
                     part.ended_well(process, f"round {number}")
                 part.judge(place, clean, symbols, f"round {number}")

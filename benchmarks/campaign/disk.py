@@ -15,7 +15,8 @@ from backfill_pipeline_tests.shell import reachable_folder
 from backfill_pipeline_tests.standin import StandIn
 from backfill_pipeline_tests.tables import Tables
 
-from .places import DAYS, Part, command, groups_of, installed, market, undisturbed
+from .commands import Command
+from .places import DAYS, PATIENCE, Part, command, groups_of, installed, market, undisturbed
 
 MB = 1_000_000
 LARGE_MB = 1500
@@ -23,8 +24,8 @@ LARGE_MB = 1500
 
 def run(rounds: int, seed: int) -> Part:
     part, chance = Part("disk"), Random(f"disk {seed}")
-    groups = groups_of("D", rounds, 8)
-    with market() as standin:
+    groups = groups_of("D", rounds, 6)
+    with market(groups) as standin:
         clean = undisturbed(standin, groups)
         with installed(standin, [symbol for group in groups for symbol in group]) as place:
             for number, group in enumerate(groups):
@@ -39,15 +40,13 @@ def run(rounds: int, seed: int) -> Part:
 
 def _floor(part: Part, place: Installation, group: list[str], clean: Tables, chance: Random, what: str) -> None:
     """The first days; then a floor that no disk is above; then none."""
-    before = place.shell.backfill(*command(group, DAYS[0], chance.choice(DAYS[1:-1])))
+    part.ended_well(Command(place.shell, *command(group, DAYS[0], chance.choice(DAYS[1:-1]))), what)
     stored = place.bars()
-    refused = place.shell.backfill(*command(group), BACKFILL_MIN_FREE_GB="1e9")
+    refused = Command(place.shell, *command(group), BACKFILL_MIN_FREE_GB="1e9")
     part.counted["floors raised"] += 1
-    found = [] if before.returncode == 0 else [f"the first days: {before.stderr}"]
-    if refused.returncode == 0 or len(refused.stderr.splitlines()) != 1 or place.bars() != stored:
-        found.append(f"below the floor: {refused}")
-    part.wrong += [f"{what}: {line}" for line in found]
-    part.ended_well(place.shell.start(*command(group)), what)
+    if not refused.ended(PATIENCE) or not refused.code or _lines(refused) != 1 or place.bars() != stored:
+        part.wrong.append(f"{what}: below the floor: {refused.output}")
+    part.ended_well(Command(place.shell, *command(group)), what)
     part.judge(place, clean, group, what)
 
 
@@ -56,13 +55,13 @@ def _full(part: Part, standin: StandIn, group: list[str], clean: Tables, chance:
     with _small_disk() as (folder, grow), installed(standin, group, BACKFILL_HOME=str(folder / "home")) as place:
         room = chance.randint(1, 24)
         grow((shutil.disk_usage(folder).used // MB) + room)
-        full = place.shell.backfill(*command(group))
-        part.counted["full disks"] += full.returncode != 0
-        part.counted["of them told in one line"] += full.returncode != 0 and len(full.stderr.splitlines()) == 1
-        if "Traceback" in full.stderr:
-            part.wrong.append(f"{what}: {full.stderr[-1500:]}")
+        full = Command(place.shell, *command(group))
+        full.ended(PATIENCE)
+        part.counted["full disks"] += full.code != 0
+        if "Traceback" in full.output:
+            part.wrong.append(f"{what}: {full.output[-1500:]}")
         grow(LARGE_MB)
-        part.ended_well(place.shell.start(*command(group)), what)
+        part.ended_well(Command(place.shell, *command(group)), what)
         part.judge(place, clean, group, f"{what} ({room} MB of room)")
 
 
@@ -81,6 +80,11 @@ def _small_disk() -> Iterator[tuple[Path, Callable[[int], None]]]:
             yield disk, grow
         finally:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def _lines(command: Command) -> int:
+    """Of its output, without those of progress."""
+    return len([line for line in command.output.splitlines() if " of " not in line or "free" in line])
 
 
 def _no_mounts() -> str:

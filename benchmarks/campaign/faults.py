@@ -42,6 +42,7 @@ NOW = datetime(2026, 8, 6, 12, tzinfo=UTC)
 TOMORROW = NOW + timedelta(days=1)
 AT_ONCE = 6  # faults in one mix
 QUICK = Patience(tries=3, backoff=0.0001, connect=2.0, silence=0.3, whole=5.0)
+CALM = Patience(backoff=0.01)
 # The provider's word until it restates it, which it only can while bars are not final.
 AS_SENT = {"missing_vw_n", "fractional_volume"}
 # An answer without bars, met twice, is believed: one a mix.
@@ -59,7 +60,7 @@ class Way:
     first: date
     last: date
     faults: frozenset[str]
-    provider: Callable[[StandIn, datetime, int], Provider]
+    provider: Callable[..., Provider]
     asset_class: AssetClass = "stock"
     calendar: str = "XNYS"
 
@@ -79,18 +80,18 @@ class Way:
         return runs
 
 
-def _polygon(standin: StandIn, now: datetime, rows: int) -> Provider:
-    return provider(standin, patience=QUICK, page_rows=rows, now=now)
+def _polygon(standin: StandIn, now: datetime, rows: int, patience: Patience = QUICK) -> Provider:
+    return provider(standin, patience=patience, page_rows=rows, now=now)
 
 
-def _tradier(standin: StandIn, now: datetime, _rows: int) -> Provider:
+def _tradier(standin: StandIn, now: datetime, _rows: int, patience: Patience = QUICK) -> Provider:
     return TradierProvider(
-        SecretStr(standin.key), standin.tradier_url, budget=NoBudget(), patience=QUICK, now=lambda: now
+        SecretStr(standin.key), standin.tradier_url, budget=NoBudget(), patience=patience, now=lambda: now
     )
 
 
-def _binance(standin: StandIn, _now: datetime, _rows: int) -> Provider:
-    return BinanceProvider(standin.binance_url, budget=NoBudget(), patience=QUICK)
+def _binance(standin: StandIn, _now: datetime, _rows: int, patience: Patience = QUICK) -> Provider:
+    return BinanceProvider(standin.binance_url, budget=NoBudget(), patience=patience)
 
 
 _STOCKS = ("AAPL", "MSFT", "SPY")
@@ -124,7 +125,9 @@ def run(rounds: int, seed: int) -> Part:
 def _one_way(part: Part, way: Way, standin: StandIn, warehouse: Warehouse, rounds: int, seed: int) -> None:
     empty(warehouse)
     for now in (NOW, TOMORROW):
-        assert run_tasks(warehouse, way.provider(standin, now, 50_000), way.tasks(warehouse), now).error is None
+        standin.set(now=now)
+        calm = run_tasks(warehouse, way.provider(standin, now, 50_000, CALM), way.tasks(warehouse), now)
+        assert (calm.states, calm.error) == ({"complete"}, None), (way.name, calm.lines)
     clean, met = tables(warehouse.conn), set[str]()
     for number in range(rounds):
         chance = Random(f"{way.name} {seed} {number}")
@@ -167,7 +170,7 @@ def _mixed(
     struck = [seen.fault for seen in standin.requests]
     standin.clear_faults()
     standin.set(now=TOMORROW)
-    calm = run_tasks(warehouse, way.provider(standin, TOMORROW, rows), way.tasks(warehouse), TOMORROW)
+    calm = run_tasks(warehouse, way.provider(standin, TOMORROW, rows, CALM), way.tasks(warehouse), TOMORROW)
     if (calm.states, calm.error) != ({"complete"}, None):
         found.append(f"the calm run: {calm.states} {calm.lines}")
     part.note([*found, *differences(tables(warehouse.conn), clean, most=3)], f"{what} of {', '.join(mix)}")

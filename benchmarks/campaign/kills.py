@@ -7,7 +7,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +27,7 @@ from backfill_pipeline_tests.steps.test_look_killed import PARTS
 from backfill_pipeline_tests.steps.warehouses import empty, opened, query
 from backfill_pipeline_tests.tables import differences, tables
 
+from .commands import Command
 from .places import DAYS, PATIENCE, Part, command, groups_of, installed, market, undisturbed
 
 KILLS = 6  # in a round, at most; then the same command is left alone
@@ -38,8 +38,8 @@ LATENCY = 0.4  # seconds of each answer: a round's eight requests keep a run at 
 def run(rounds: int, seed: int) -> Part:
     """A round: the same command again and again, killed each time; in the end once more."""
     part, chance = Part("kills"), Random(f"kills {seed}")
-    groups = groups_of("K", rounds + 1, 4)
-    with market() as standin:
+    groups = groups_of("K", rounds + 1, 2)
+    with market(groups) as standin:
         clean = undisturbed(standin, groups)
         standin.set(latency_seconds=LATENCY)
         with installed(standin, [symbol for group in groups for symbol in group]) as place:
@@ -48,7 +48,7 @@ def run(rounds: int, seed: int) -> Part:
                 for _ in range(KILLS):
                     if not _killed(part, place, group, chance, chance.uniform(0.3, 1.05) * took):
                         break
-                part.ended_well(place.shell.start(*command(group)), f"round {number}, left alone")
+                part.ended_well(Command(place.shell, *command(group)), f"round {number}, left alone")
                 part.judge(place, clean, group, f"round {number}")
     part.measured["seconds of a run left alone"] = took
     return part
@@ -56,15 +56,14 @@ def run(rounds: int, seed: int) -> Part:
 
 def _timed(part: Part, place: Installation, group: Sequence[str]) -> float:
     began = time.monotonic()
-    part.ended_well(place.shell.start(*command(group)), "the first run")
+    part.ended_well(Command(place.shell, *command(group)), "the first run")
     return time.monotonic() - began
 
 
 def _killed(part: Part, place: Installation, group: Sequence[str], chance: Random, seconds: float) -> bool:
     """Start the command, kill after so many seconds; False: it was over before."""
-    process = place.shell.start(*command(group))
-    with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=seconds)
+    process = Command(place.shell, *command(group))
+    if process.ended(seconds):
         part.counted["over before the kill"] += 1
         return False
     if chance.random() < 0.25:
@@ -74,17 +73,16 @@ def _killed(part: Part, place: Installation, group: Sequence[str], chance: Rando
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-    process.wait()
+    process.ended(PATIENCE)
     part.counted["kills of a run"] += 1
     return True
 
 
-def _database_killed(part: Part, place: Installation, process: subprocess.Popen[str]) -> bool:
+def _database_killed(part: Part, place: Installation, process: Command) -> bool:
     """The run must end by itself, with a line for a person and no traceback."""
     part.counted["kills of the database"] += _kill_database(place.home)
-    _, err = process.communicate(timeout=PATIENCE)
-    if "Traceback" in err:
-        part.wrong.append(f"a run that lost its database: {err[-1500:]}")
+    if not process.ended(PATIENCE) or "Traceback" in process.output:
+        part.wrong.append(f"a run that lost its database: {process.output[-1500:]}")
     return True
 
 
@@ -170,7 +168,7 @@ def strikes(rounds: int, seed: int) -> Part:
     groups = groups_of("U", rounds, 3)
     victims = [*VICTIMS]
     chance.shuffle(victims)
-    with market() as standin:
+    with market(groups) as standin:
         clean = undisturbed(standin, groups, "1m")
         standin.set(latency_seconds=3.0)  # one run has stored its bars, others wait for theirs
         with installed(standin, [symbol for group in groups for symbol in group]) as place:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from random import Random
 
 from backfill_pipeline_tests.killing import Installation
 
+from .commands import Command
 from .places import DAYS, Part, command, groups_of, installed, market, undisturbed
 
 
 def run(rounds: int, seed: int) -> Part:
     part, chance = Part("overlap"), Random(f"overlap {seed}")
     groups = groups_of("O", rounds, 3)
-    with market() as standin:
+    with market(groups) as standin:
         clean = undisturbed(standin, groups)
         standin.set(latency_seconds=0.3)
         with installed(standin, [symbol for group in groups for symbol in group]) as place:
-            place.shell.quick("env")  # lays out what `dagster` needs
             for number, group in enumerate(groups):
                 standin.service.journal.clear()
                 doors = _doors(place, group, chance)
@@ -33,12 +32,12 @@ def run(rounds: int, seed: int) -> Part:
     return part
 
 
-def _doors(place: Installation, group: Sequence[str], chance: Random) -> list[tuple[str, subprocess.Popen[str]]]:
+def _doors(place: Installation, group: Sequence[str], chance: Random) -> list[tuple[str, Command]]:
     """Started together: two ranges that overlap and cover all days, one inside, and the job over all of them."""
     low, high = sorted(chance.sample(range(1, len(DAYS) - 1), 2))
     inner = sorted(chance.sample(range(len(DAYS)), 2))
     ranges = [(DAYS[0], DAYS[high]), (DAYS[low], DAYS[-1]), (DAYS[inner[0]], DAYS[inner[1]])]
-    doors = [("backfill run", place.shell.start(*command(group, *between))) for between in ranges]
+    doors = [("backfill run", Command(place.shell, *command(group, *between))) for between in ranges]
     config: dict[str, object] = {
         "symbols": [*group],
         "timeframes": ["1m", "1d"],
@@ -50,15 +49,11 @@ def _doors(place: Installation, group: Sequence[str], chance: Random) -> list[tu
     return doors
 
 
-def _job(place: Installation, name: str, config: dict[str, object]) -> subprocess.Popen[str]:
+def _job(place: Installation, name: str, config: dict[str, object]) -> Command:
+    """`dagster job execute`, as after `eval "$(backfill env)"`."""
     file = place.shell.folder / f"{name}.yaml"
     file.write_text(json.dumps({"ops": {name: {"config": config}}}), encoding="utf-8")
-    script = f'eval "$(backfill env)" && dagster job execute -m backfill_pipeline.definitions -j {name} -c {file}'
-    return subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=place.shell.folder,
-        env=place.shell.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    lines = place.shell.quick("env").stdout.splitlines()
+    exports = dict(line.removeprefix("export ").replace("'", "").split("=", 1) for line in lines)
+    words = ("job", "execute", "-m", "backfill_pipeline.definitions", "-j", name, "-c", str(file))
+    return Command(place.shell, *words, program="dagster", **exports)

@@ -4,7 +4,6 @@ of a round.
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from backfill_pipeline_tests.killing import Installation, installation
-from backfill_pipeline_tests.standin import StandIn
+from backfill_pipeline_tests.standin import Market, StandIn
 from backfill_pipeline_tests.tables import Tables, differences
+
+from .commands import Command
 
 KEY = "planted-key-0123456789"
 # Long over whenever this runs; a weekend in the middle.
@@ -43,17 +44,17 @@ class Part:
         self.wrong += [f"{what}: {line}" for line in found]
         print(f"  {self.name}, {what}: {'differs' if found else 'equal'}", flush=True)
 
-    def ended_well(self, process: subprocess.Popen[str], what: str) -> bool:
+    def ended_well(self, command: Command, what: str) -> None:
         """Waits for a command that nobody disturbs."""
-        out, err = process.communicate(timeout=PATIENCE)
-        if process.returncode:
-            self.wrong.append(f"{what}: exit code {process.returncode}: {(err or out)[-500:]}")
-        return process.returncode == 0
+        if not command.ended(PATIENCE) or command.code:
+            self.wrong.append(f"{what}: exit code {command.code}: {command.output[-500:]}")
 
 
 @contextmanager
-def market(**options: Any) -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,), **options) as started:
+def market(groups: Sequence[Sequence[str]], **options: Any) -> Iterator[StandIn]:
+    """A provider that lists these symbols, so that days may be asked for by the market."""
+    known = Market(symbols=tuple(symbol for group in groups for symbol in group))
+    with StandIn(known, now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,), **options) as started:
         yield started
 
 
@@ -70,8 +71,9 @@ def installed(standin: StandIn, symbols: Sequence[str], **more: str) -> Iterator
         "POLYGON_REQUESTS_PER_MINUTE": "0",
     }
     with installation(**variables | more) as place:
-        added = place.shell.backfill("symbols", "add", *symbols, "--bars", "1m,1d")
-        assert added.returncode == 0, added
+        added = Command(place.shell, "symbols", "add", *symbols, "--bars", "1m,1d")
+        assert added.ended(PATIENCE), added.output
+        assert added.code == 0, added.output
         yield place
 
 
@@ -86,9 +88,9 @@ def undisturbed(standin: StandIn, groups: Sequence[Sequence[str]], timeframes: s
     """The tables of an installation whose one run was left alone."""
     symbols = [symbol for group in groups for symbol in group]
     with installed(standin, symbols) as place:
-        ran = place.shell.start(*command(symbols, timeframes=timeframes))
-        out, err = ran.communicate(timeout=PATIENCE)
-        assert ran.returncode == 0, out + err
+        ran = Command(place.shell, *command(symbols, timeframes=timeframes))
+        assert ran.ended(PATIENCE), ran.output
+        assert ran.code == 0, ran.output
         return place.tables()
 
 
