@@ -11,6 +11,7 @@ def main() -> None:
     from backfill_pipeline.cli.app import app
     from backfill_pipeline.cli.common import CommandError, err
     from backfill_pipeline.defs.resources import USER_ERRORS
+    from backfill_pipeline.storage.lost import was_lost
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
@@ -18,3 +19,8 @@ def main() -> None:
     except (CommandError, *USER_ERRORS) as error:
         err.print(f"backfill: {error}")
         sys.exit(1)
+    finally:
+        # Dagster's own reads tell of it by errors of sqlalchemy's and of its own.
+        if was_lost(sys.exception()):
+            err.print("backfill: the database went away; what is stored stays, the same command goes on from there")
+            sys.exit(1)

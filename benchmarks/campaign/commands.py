@@ -1,5 +1,5 @@
-"""`backfill …` or `dagster …` in a process of its own, forked from one that has everything loaded: starting Python takes
-seconds, in which a kill would strike nothing.
+"""`backfill …` or `dagster …` in a process of its own, forked from one that has everything loaded: starting Python
+takes seconds, in which a kill would strike nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _main(arguments: tuple[str, ...], environment: Mapping[str, str], folder: st
     if arguments[0] == "dagster":
         from dagster._cli import main as dagster
 
-        dagster()
+        dagster()  # type: ignore[no-untyped-call]  # Dagster annotates none of its commands
     else:
         from backfill_pipeline.cli import main as backfill
 

@@ -46,10 +46,11 @@ def run(rounds: int, seed: int) -> Part:
             took = _timed(part, place, groups[-1])
             for number, group in enumerate(groups[:-1]):
                 for _ in range(KILLS):
-                    if not _killed(part, place, group, chance, chance.uniform(0.3, 1.05) * took):
+                    if not _killed(part, place, group, chance, chance.uniform(0.1, 0.95) * took):
                         break
                 part.ended_well(Command(place.shell, *command(group)), f"round {number}, left alone")
-                part.judge(place, clean, group, f"round {number}")
+                part.judge(place, clean, group, f"round {number}", settled=False)
+            part.settle(place)
     part.measured["seconds of a run left alone"] = took
     return part
 

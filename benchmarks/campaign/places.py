@@ -4,6 +4,7 @@ of a round.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ KEY = "planted-key-0123456789"
 # Long over whenever this runs; a weekend in the middle.
 DAYS = [date(2026, 7, 29) + timedelta(days=n) for n in range(8)]
 PATIENCE = 900.0  # seconds; on a machine that does much else
+SETTLES_WITHIN = 400.0
 
 
 @dataclass
@@ -32,9 +34,11 @@ class Part:
     measured: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
-    def judge(self, place: Installation, clean: Tables, symbols: Sequence[str], what: str) -> None:
-        """Equal to a clean run, and nobody at work any more."""
-        found = [f"still there: {thing}" for thing in place.unfinished()]
+    def judge(
+        self, place: Installation, clean: Tables, symbols: Sequence[str], what: str, *, settled: bool = True
+    ) -> None:
+        """Equal to a clean run, and nobody at work any more. `settled`: that what was killed must be told as ended."""
+        found = [f"still there: {thing}" for thing in place.unfinished()] if settled else []
         found += differences(of_symbols(place.tables(), symbols), of_symbols(clean, symbols), most=3)
         self.note(found, what)
 
@@ -44,10 +48,21 @@ class Part:
         self.wrong += [f"{what}: {line}" for line in found]
         print(f"  {self.name}, {what}: {'differs' if found else 'equal'}", flush=True)
 
+    def settle(self, place: Installation) -> None:
+        """Look at the jobs, as a person would, until none is said to be at work that is not: a run that was killed
+        before it came to its bars is believed dead after 300 s.
+        """
+        began = time.monotonic()
+        while (left := place.unfinished()) and time.monotonic() - began < SETTLES_WITHIN:
+            time.sleep(5)
+            place.shell.quick("jobs")
+        self.measured["seconds until `backfill jobs` had told all as ended"] = time.monotonic() - began
+        self.wrong += [f"still there: {thing}" for thing in left]
+
     def ended_well(self, command: Command, what: str) -> None:
         """Waits for a command that nobody disturbs."""
         if not command.ended(PATIENCE) or command.code:
-            self.wrong.append(f"{what}: exit code {command.code}: {command.output[-500:]}")
+            self.wrong.append(f"{what}: exit code {command.code}: {command.output[-2500:]}")
 
 
 @contextmanager
