@@ -11,7 +11,7 @@ from backfill_pipeline.domain.timeframe import CHAINS, Chain
 from backfill_pipeline.steps.progress import Known
 from backfill_pipeline.steps.register import Registration, followed_symbols, parse_registration, register
 from backfill_pipeline.steps.requests import MOST_SYMBOLS, BackfillRequest, RequestError, parse_request
-from backfill_pipeline.steps.task import Task, prepare, survey, tasks_of, to_do_again, without
+from backfill_pipeline.steps.task import Task, has_days, prepare, survey, tasks_of, to_do_again, without
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.symbols import list_symbols
 
@@ -123,7 +123,8 @@ def open_work(
     for task in tasks:
         reason = prepare(warehouse, task)
         states = survey(warehouse, task)
-        outside = [period for period, state in states.items() if state == "not served"]
+        closed = [period for period in states if not has_days(warehouse, task, period)]
+        outside = [period for period, state in states.items() if state == "not served" and period not in closed]
         complete = [period for period, state in states.items() if state == "complete"]
         if outside:
             name = f"{task.instrument.symbol} {task.chain.base} {outside[0].key} to {outside[-1].key}"
@@ -131,7 +132,7 @@ def open_work(
             known.append((replace(task, periods=tuple(outside)), f"not served: {reason}"))
         green = _green(instance, warehouse, task, complete)
         known.append((replace(task, periods=tuple(green)), ""))
-        rest = without(task, {*outside, *green})
+        rest = without(task, {*outside, *green, *closed})
         if rest.periods:
             left.append(rest)
     return OpenWork(tuple(left), tuple(unserved), tuple(known))

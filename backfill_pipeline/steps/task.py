@@ -88,6 +88,17 @@ def survey(warehouse: Warehouse, task: Task) -> dict[Period, State]:
     return states(warehouse, warehouse.subject(task.instrument, task.chain), sorted(task.periods))
 
 
+def has_days(warehouse: Warehouse, task: Task, period: Period) -> bool:
+    """Whether the days asked for have a session in the partition, or all of it was asked for: a month of which only a
+    weekend was asked for has none.
+    """
+    if task.days is None or (task.days[0] <= period.first and period.last <= task.days[1]):
+        return True
+    sessions = warehouse.sessions(task.instrument.calendar)
+    rows = sessions.rows_between(max(period.first, task.days[0]), min(period.last, task.days[1]))
+    return bool(rows.stop > rows.start)
+
+
 def to_do_again(warehouse: Warehouse, task: Task, complete: Sequence[Period]) -> list[Period]:
     """Complete partitions (ascending) that have something to do all the same: an answer was declared worth nothing, or,
     the newest for all, features have been changed by a new split.

@@ -77,6 +77,17 @@ def test_what_the_sample_does_not_have_is_named_and_not_a_success(sample: Shell)
     assert ran.stderr == "AAPL 1d 2026-08 to 2026-08: not served: the sample has days of 2000-03-01 to 2013-03-01\n"
 
 
+def test_a_range_that_ends_on_the_first_weekend_of_a_month_is_complete(server: EmbeddedServer) -> None:
+    """Of September 2012 only its first two days are asked for, Saturday and Sunday."""
+    ask = ("run", "--symbols", "MSFT", "--timeframes", "1d", "--start", "2012-08-27", "--end", "2012-09-02")
+    with shell(server) as made:
+        assert made.quick("symbols", "add", "MSFT", "--bars", "1d").returncode == 0
+        ran = made.quick(*ask)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert made.query("SELECT timeframe::text, count(*) FROM bars GROUP BY 1") == [("1d", 5), ("1w", 1)]
+        assert "nothing was started" in made.quick(*ask).stdout
+
+
 def test_without_timeframes_a_symbol_is_asked_for_what_it_is_followed_in(server: EmbeddedServer) -> None:
     with shell(server) as made:
         assert made.quick("symbols", "add", "IBM", "--bars", "1d").returncode == 0

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkstemp
 
-from backfill_pipeline_tests.shell import Shell
+from backfill_pipeline_tests.shell import BIN, Shell
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["backfill_pipeline.cli.app", "backfill_pipeline.definitions", "dagster_postgres", "matplotlib.figure"]
+    ["backfill_pipeline.cli.app", "backfill_pipeline.defs.jobs", "dagster_postgres", "matplotlib.figure"]
 )
 
 
@@ -61,11 +61,8 @@ def _main(arguments: tuple[str, ...], environment: Mapping[str, str], folder: st
     for standard in (1, 2):
         os.dup2(out, standard)
     sys.argv = [*arguments]
-    if arguments[0] == "dagster":
-        from dagster._cli import main as dagster
+    if arguments[0] != "backfill":  # Dagster loads definitions by itself, with the environment that it finds
+        os.execv(BIN / arguments[0], sys.argv)
+    from backfill_pipeline.cli import main
 
-        dagster()  # type: ignore[no-untyped-call]  # Dagster annotates none of its commands
-    else:
-        from backfill_pipeline.cli import main as backfill
-
-        backfill()
+    main()

@@ -62,7 +62,8 @@ def _full(part: Part, standin: StandIn, group: list[str], clean: Tables, chance:
             part.wrong.append(f"{what}: {full.output[-1500:]}")
         grow(LARGE_MB)
         part.ended_well(Command(place.shell, *command(group)), what)
-        part.judge(place, clean, group, f"{what} ({room} MB of room)")
+        part.judge(place, clean, group, f"{what} ({room} MB of room)", settled=False)
+        part.settle(place)
 
 
 @contextmanager
