@@ -116,6 +116,6 @@ class _Pages:
 
 def _count(made: Shell, first: date) -> None:
     """What the last of the runs did."""
-    settings = Settings(intraday_start=first)
+    settings = Settings().model_copy(update={"intraday_start": first})
     with made.instance() as instance:
         keep_statuses(instance, asset_names(INTRADAY), chain_partitions(settings, INTRADAY))

@@ -11,8 +11,8 @@ from unittest import mock
 
 import dagster as dg
 
+from backfill_pipeline.database_urls import sqlalchemy_url
 from backfill_pipeline.defs.bookkeeping import Recorder
-from backfill_pipeline.defs.event_log import sqlalchemy_url
 
 from .database import fresh_database
 from .figures import Figure

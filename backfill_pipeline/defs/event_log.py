@@ -5,7 +5,6 @@ Nothing of the pipeline goes in here; what a step does with the log is in `bookk
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy
 from dagster import AssetKey, DagsterEventType, EventLogEntry
@@ -13,12 +12,10 @@ from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage
-from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
 
-if TYPE_CHECKING:
-    from dagster_postgres.auth import PgTokenProvider
+from .dagster_storage import Pooled
 
 # Dagster hands events to `store_event_batch` only where this variable is set. A batch of 1,000 events is
 # 1 to 2 MB; 5,000 made a run of 16 assets and 726 days 4 % faster.
@@ -35,15 +32,7 @@ _IN_ORDER = sqlalchemy.text(
 _event_logs = SqlEventLogStorageTable
 
 
-def sqlalchemy_url(url: str) -> str:
-    """`url` with the driver spelled out: a bare `postgresql://` means psycopg 3 from SQLAlchemy 2.1 on."""
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return "postgresql+psycopg2://" + url.removeprefix(scheme)
-    return url
-
-
-class BulkEventLogStorage(PostgresEventLogStorage):
+class BulkEventLogStorage(Pooled, PostgresEventLogStorage):
     """PostgreSQL event log that stores any batch of events in one transaction, in the order of their ids.
 
     A batch may hold several assets and several kinds of events. Either all of it is stored, with the row of
@@ -55,21 +44,11 @@ class BulkEventLogStorage(PostgresEventLogStorage):
         postgres_url: str,
         should_autocreate_tables: bool = True,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: "PgTokenProvider | None" = None,
     ) -> None:
         # Here, because every process that creates or executes a run (webserver, daemon, shell, worker) makes
         # this object first, and Dagster looks the variable up anew for every event.
         os.environ.setdefault(BATCH_VARIABLE, str(BATCH_SIZE))
-        super().__init__(sqlalchemy_url(postgres_url), should_autocreate_tables, inst_data, token_provider)
-
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        return cls(
-            inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-            token_provider=get_token_provider_from_config(config_value),
-        )
+        super().__init__(postgres_url, should_autocreate_tables, inst_data)
 
     def store_event(self, event: EventLogEntry) -> None:
         self._store([event])

@@ -13,7 +13,8 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from backfill_pipeline.defs.event_log import BATCH_VARIABLE, sqlalchemy_url
+from backfill_pipeline.database_urls import sqlalchemy_url
+from backfill_pipeline.defs.event_log import BATCH_VARIABLE
 from backfill_pipeline_tests.defs.bookkept_chain import ASSETS, KEYS, partitions
 
 ROOT = Path(__file__).parents[2]
