@@ -42,7 +42,7 @@ def import_(
     """Store bars of files, checked as a provider's are: all files, or nothing of any where one is not what was said.
 
     Sessions a file holds become wanted, count as answered, and are asked of no provider. Killed, the same command goes
-    on. Exit code 0 only if all of it was stored.
+    on. Exit code 1 if anything of the files was refused or kept out; what is out of session does not count.
     """
     requests = [
         parse_import(
@@ -88,7 +88,7 @@ def import_(
             )
             lacking = [one.symbol for of_file in found for one in of_file if one.incomplete]
             out.print(f"next: backfill gaps --symbols {lacking[0]}" if lacking else "next: backfill matrix")
-    if any(one.notes for of_file in found for one in of_file):
+    if any(one.notes or one.refused or one.kept for of_file in found for one in of_file):
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Annotated
 
 import typer
+from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 
 from backfill_pipeline.database_urls import canonical_url, redacted_url, sqlalchemy_url, with_database
 from backfill_pipeline.storage.connection import DatabaseError, connect
@@ -35,9 +36,8 @@ def move_to(
     began, environment = time.monotonic(), prepare_environment(settings_of_folder())
     databases = environment.databases
     with closing(connect(databases.market_url)) as market:
-        if connected_for(market):
+        if _is_busy(market):
             raise CommandError("a run is at work, or another command; nothing was moved: try again when it is over")
-        market.rollback()
         with _told_of("URL"):
             refuse_filled(target, market)
         if dagster_target:
@@ -52,6 +52,18 @@ def move_to(
         rows = sum(_show(table) for copy in copies for table in copy)
     out.print(f"{counted(rows, 'row')} moved and compared in {time.monotonic() - began:.1f} s; put into .env:")
     _tell(environment, target, dagster_target)
+
+
+def _is_busy(market: Connection) -> bool:
+    """Whether others stay connected: the server lists who has just left for some milliseconds more."""
+    deadline = time.monotonic() + 2
+    while there := connected_for(market):
+        market.rollback()
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    market.rollback()
+    return bool(there)
 
 
 def _checked(name: str, url: str) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline_tests.shell import Shell, reachable_folder, shell
@@ -22,20 +21,16 @@ def test_a_run_says_so_in_one_line_and_soon_and_stores_nothing(server: EmbeddedS
     # The rate is the free plan's, as without any setting: tries are 12.5 s apart.
     with shell(server, BACKFILL_PROVIDER="auto", POLYGON_API_KEY=KEY, POLYGON_BASE_URL=url) as made:
         assert made.quick("symbols", "add", "AAPL").returncode == 0
-        begun = time.monotonic()
         ran = made.backfill("run", *WEEK)
-        took = time.monotonic() - begun
 
         assert ran.returncode == 1
         told = [line for line in ran.stderr.splitlines() if "connection refused" in line]
         assert told == ran.stderr.splitlines()[-1:], ran.stderr
-        question = (
-            rf"polygon: AAPL 1[md] 2026-08-03 to 2026-08-08: {url}: connection refused; tried \d times?, ask again"
-        )
+        # Soon: 16 s on a machine that does nothing else. Eight tries took 165 s.
+        question = rf"polygon: AAPL 1[md] 2026-08-03 to 2026-08-08: {url}: connection refused; tried 2 times, ask again"
         assert re.match(question, told[0])
         assert "Traceback" not in ran.stderr
         assert KEY not in ran.stdout + ran.stderr
-        assert took < 45  # 16 s on a machine that does nothing else; eight tries took 165 s
         for table in ("bars", "coverage", "features"):
             assert made.query(f"SELECT count(*) FROM {table}") == [(0,)]
         assert made.runs() == [("master_backfill", "FAILURE")]

@@ -90,6 +90,21 @@ def test_a_second_import_writes_nothing(target: Shell, folder: Path) -> None:
     assert target.query("SELECT md5(string_agg(ctid::text || xmin, ' ' ORDER BY ctid)) FROM bars") == before
 
 
+def test_an_import_of_which_rows_are_refused_stores_the_others_and_ends_with_exit_code_1(
+    target: Shell, folder: Path, tmp_path: Path
+) -> None:
+    (file,) = folder.glob("timeframe=1m/symbol=AAPL/*.parquet")
+    day = pd.read_parquet(file).query("session == session.min()").drop(columns=["symbol", "session", "provider"])
+    day.iloc[5, day.columns.get_loc("high")] = 0.01
+    day.to_parquet(tmp_path / "day.parquet")
+    assert target.quick("symbols", "add", "IBM").returncode == 0
+    options = ("--timeframe", "1m", "--adjusted", "none", "--symbol", "IBM")
+    ran = target.quick("import", str(tmp_path / "day.parquet"), *options)
+    assert (ran.returncode, "1 row: high is below" in ran.stderr) == (1, True), ran
+    stored = target.query("SELECT count(*) FROM market_data_all WHERE symbol = 'IBM' AND timeframe = '1m'")
+    assert stored == [(len(day) - 1,)]
+
+
 def test_files_have_the_columns_of_the_view_with_units(source: Shell, folder: Path) -> None:
     (file,) = folder.glob("timeframe=1m/symbol=AAPL/2026.parquet")
     schema = pq.read_schema(file)
