@@ -5,7 +5,8 @@ ProviderError
 │   ├── Unreachable      no connection, a time-out, a reply cut short
 │   ├── ServerTrouble    a 5xx, a page of HTML, JSON that makes no sense
 │   ├── RateLimited      asked too fast, by whomever: everybody waits
-│   └── OddRefusal       a valid request called invalid (seen in the wild): asked once more
+│   ├── OddRefusal       a valid request called invalid (seen in the wild): asked once more
+│   └── PluginFault      another package's provider raised what is none of these: a bug of its own
 ├── NotYet               the data is not published yet: ask again after the time it names
 │   └── NoTrading        a whole market without a single bar: a day off, or its data is late
 ├── NeverServed          not in this provider or plan, whatever is tried: do not ask again
@@ -45,6 +46,10 @@ class OddRefusal(Retryable):
     """A valid request called invalid."""
 
     most_tries = 2
+
+
+class PluginFault(Retryable):
+    """Another package's provider raised what is no ProviderError."""
 
 
 class NotYet(ProviderError):  # noqa: N818  (the tree reads as words)

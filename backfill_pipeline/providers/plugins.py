@@ -15,9 +15,9 @@ from backfill_pipeline.settings import variable_prefix
 from .base import Provider
 from .budget import Budget, LimitMemory, Priority, fingerprint
 from .errors import ProviderError, ProviderStopped
+from .guarded import guarded, members
 
 GROUP = "backfill_pipeline.providers"
-_MEMBERS = [name for name in dir(Provider) if not name.startswith("_")]
 
 # Provider, base URL and fingerprint of the key, and requests a minute: what all processes share of it.
 Shared = Callable[[str, str, str, int], tuple[Budget, LimitMemory]]
@@ -58,10 +58,12 @@ class Offered:
     entry_point: importlib.metadata.EntryPoint = field(repr=False)
 
     def make(self, given: Given) -> Provider:
-        """Load and call the factory. Raises ProviderStopped, naming the package, whatever goes wrong in it."""
+        """Load and call the factory. Raises ProviderStopped, naming the package, whatever goes wrong in it; what goes
+        wrong later is PluginFault.
+        """
         try:
             made = self.entry_point.load()(given)
-            missing = [name for name in _MEMBERS if not hasattr(made, name)]
+            missing = [name for name in members(Provider) if not hasattr(made, name)]
             called = getattr(made, "name", self.name)
         except ProviderError:
             raise
@@ -72,8 +74,7 @@ class Offered:
             raise self._broken(f"{self.entry_point.value} makes no Provider: it lacks {', '.join(missing)}")
         if called != self.name:
             raise self._broken(f"it calls itself {called!r}")
-        provider: Provider = made
-        return provider
+        return guarded(made, f"provider {self.name} of the package {self.package}")
 
     def _broken(self, why: str) -> ProviderStopped:
         return ProviderStopped(f"provider {self.name} of the package {self.package} cannot be used: {why}")

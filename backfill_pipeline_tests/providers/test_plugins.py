@@ -19,6 +19,7 @@ from backfill_pipeline.providers.errors import ProviderStopped
 from backfill_pipeline.providers.plugins import GROUP
 from backfill_pipeline.settings import load_settings
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.cli.secret_scan import tables
 from backfill_pipeline_tests.shell import Shell, one_line, shell
 
 PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-provider.md").read_text(encoding="utf-8")
@@ -117,6 +118,35 @@ def test_doctor_lists_it_and_a_wrong_or_missing_token_is_one_line(desk: Shell) -
     assert "the token is not accepted; correct ACME_TOKEN" in refused.stderr + refused.stdout
     assert "planted" not in refused.stderr + refused.stdout
     assert "provider acme needs ACME_TOKEN; set it" in one_line(desk.quick(*days, ACME_TOKEN=""))
+
+
+def test_a_bug_of_its_code_is_one_line_and_other_symbols_go_on(desk: Shell) -> None:
+    """It raises a key where it is asked about one symbol."""
+    (module,) = (Path(desk.variables["PYTHONPATH"])).glob("acme*.py")
+    bug = f"""
+class Buggy(AcmeProvider):
+    def fetch(self, request, now):
+        if request.instrument.symbol == "BUG":
+            raise KeyError({TOKEN!r})
+        yield from super().fetch(request, now)
+"""
+    install(module.parent, "buggy", module.read_text(encoding="utf-8") + bug, {"buggy": "buggy:Buggy"})
+    variables = {"BACKFILL_PROVIDER": "buggy", "BUGGY_TOKEN": TOKEN, "BUGGY_BASE_URL": desk.variables["ACME_BASE_URL"]}
+    assert desk.quick("symbols", "add", "BUG", "--bars", "1m").returncode == 0
+    days = ("--timeframes", "1m", "--start", "2026-08-06", "--end", "2026-08-06")
+
+    ran = desk.quick("run", "--symbols", "AAPL,BUG", *days, **variables)
+
+    assert ran.returncode == 1
+    line = "provider buggy of the package buggy 1.0: its code failed with KeyError; tell its author"
+    assert line in ran.stderr
+    assert "Traceback" not in ran.stderr
+    stored = desk.query("SELECT count(*) FROM bars WHERE session = '2026-08-06' AND timeframe = '1m'")
+    assert stored == [(390,)], "AAPL's"
+    assert tables([TOKEN], desk.variables["DATABASE_URL"])[0] == set()
+    logged = desk.dagster_query("SELECT event FROM event_logs")
+    assert any(line in str(event) for (event,) in logged)
+    assert not any(TOKEN in str(event) or "super().fetch" in str(event) for (event,) in logged)
 
 
 BROKEN = """
