@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Dagster tells of every new try to reach its database, in five lines; what comes of them is told in one."""
+    return not str(record.msg).startswith("Retrying failed database connection")
 
 
 def main() -> None:
@@ -14,6 +20,7 @@ def main() -> None:
     from backfill_pipeline.storage.lost import was_lost
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger().addFilter(_is_news)
     try:
         app()
     except (CommandError, *USER_ERRORS) as error:

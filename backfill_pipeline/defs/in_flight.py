@@ -21,7 +21,7 @@ from .partitions import key_of, split_key, symbol_dimension
 from .running import bars_asset
 
 # Jobs of which the config says what they are for: symbols, timeframes, days or start and end.
-_BY_CONFIG = ("master_backfill", "ensure_coverage", "repair_gaps")
+BY_CONFIG = ("master_backfill", "ensure_coverage", "repair_gaps")
 _QUEUED = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 _RUNNING = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
@@ -92,7 +92,7 @@ def in_flight(instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, fo
 def _periods(
     instance: dg.DagsterInstance, warehouse: Warehouse, task: Task, run: dg.DagsterRun, found: Unfinished
 ) -> Iterator[Period]:
-    if run.job_name in _BY_CONFIG:
+    if run.job_name in BY_CONFIG:
         stretches = _by_config(warehouse, task, run)
     elif _FIRST in run.tags or _ONE in run.tags:
         days = _by_keys(instance, warehouse, task, run)

@@ -5,24 +5,36 @@ Only named by the dagster.yaml of a warehouse with BACKFILL_BROKER; one machine 
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG
 
-from backfill_pipeline.domain.timeframe import CHAINS, Chain
+from backfill_pipeline.domain.instruments import Instrument
+from backfill_pipeline.domain.sessions import FIRST_DAY
+from backfill_pipeline.domain.timeframe import CHAINS, Chain, chain_of
 from backfill_pipeline.providers.configured import chosen_names
 from backfill_pipeline.settings import Settings, load_settings
+from backfill_pipeline.steps.ranges import parse_ranges
+from backfill_pipeline.steps.register import followed_symbols
+from backfill_pipeline.steps.requests import parse_request
 from backfill_pipeline.steps.warehouse import Warehouse
+from backfill_pipeline.storage.coverage import kept_complete
 from backfill_pipeline.storage.symbols import get_instruments
 
+from .in_flight import BY_CONFIG
+from .intraday import JOB as INTRADAY_JOB
+from .nightly import JOB as NIGHTLY_JOB
 from .partitions import split_key, symbol_dimension
 from .resources import USER_ERRORS, Pipeline
 from .running import bars_asset
 
-# Runs that ask nobody, and those that find their work by themselves and may ask several: the nightly one, repairs.
+# Runs that ask nobody, and those that ask several.
 GENERAL = "general"
 # Beside the queue's tag, on the runs of backfills: `dagster.yaml` keeps a place free of them in each queue.
 BACKFILL_QUEUE_TAG = "backfill/backfill_queue"
@@ -38,16 +50,33 @@ def queue_names(settings: Settings) -> tuple[str, ...]:
     return (GENERAL, *names, *(["binance"] if settings.provider == "auto" and "binance" not in names else []))
 
 
+# A symbol's chain, and the first and the last day that a run is about.
+Asked = tuple[str, Chain, date, date]
+
+# Runs that find their work by themselves look at what is followed without an end, mostly at so many days.
+_RECENT = {NIGHTLY_JOB: timedelta(days=7), INTRADAY_JOB: timedelta(0)}
+
+
 def queue_of(instance: dg.DagsterInstance, pipeline: Pipeline, run: dg.DagsterRun) -> str:
-    """The provider that a run over partition keys asks, if it is a single one; else GENERAL. Asks no provider. Raises
-    one-line errors.
-    """
-    for chain in CHAINS:
-        if _asks(run, chain) and (low := run.tags.get(_FIRST, run.tags.get(_ONE))):
-            with pipeline.open() as warehouse:
-                names = _providers(instance, warehouse, chain, low, run.tags.get(_LAST, low))
-            return names.pop() if len(names) == 1 else GENERAL
-    return GENERAL
+    """The provider that a run asks, if it is a single one; else GENERAL. Asks no provider. Raises one-line errors."""
+    asking = [chain for chain in CHAINS if _asks(run, chain)]
+    if not asking and run.job_name not in (*BY_CONFIG, *_RECENT):
+        return GENERAL
+    with pipeline.open() as warehouse:
+        if asking:
+            asked = list(_by_keys(instance, warehouse, asking[0], run))
+        elif run.job_name in _RECENT:
+            asked = _by_registry(warehouse, _RECENT[run.job_name])
+        else:
+            asked = list(_by_config(instance, warehouse, run))
+        with warehouse.conn:
+            instruments = get_instruments(warehouse.conn, list(dict.fromkeys(symbol for symbol, *_ in asked)))
+        names: set[str] = set()
+        for symbol, chain, first, last in asked:
+            names.add(_provider(warehouse, instruments[symbol], chain, first, last))
+            if len(names) > 1:
+                break
+    return names.pop() if len(names) == 1 else GENERAL
 
 
 def _asks(run: dg.DagsterRun, chain: Chain) -> bool:
@@ -56,26 +85,64 @@ def _asks(run: dg.DagsterRun, chain: Chain) -> bool:
     return run.job_name == f"backfill_{chain.name}"
 
 
-def _providers(instance: dg.DagsterInstance, warehouse: Warehouse, chain: Chain, low: str, high: str) -> set[str]:
-    """By name, who serves most sessions of each symbol of a range of keys."""
+def _provider(warehouse: Warehouse, instrument: Instrument, chain: Chain, first: date, last: date) -> str:
+    """Who serves most of its sessions; some 2 ms."""
+    subject = warehouse.subject(instrument, chain)
+    chosen = subject.route.choose(warehouse.now())[subject.sessions.rows_between(first, last)]
+    served = Counter(chosen[chosen >= 0].tolist()).most_common(1)
+    return subject.route.providers[served[0][0] if served else 0].name
+
+
+def _by_keys(instance: dg.DagsterInstance, warehouse: Warehouse, chain: Chain, run: dg.DagsterRun) -> Iterator[Asked]:
+    """The symbols of a range of keys: it goes by the order in which they were added."""
+    low = run.tags.get(_FIRST, run.tags.get(_ONE))
+    if low is None:
+        return
     grain = warehouse.grain(chain)
     try:
-        (one, first), (other, last) = split_key(low, grain), split_key(high, grain)
+        (one, first), (other, last) = split_key(low, grain), split_key(run.tags.get(_LAST, low), grain)
     except ValueError:
-        return set()  # the run will say what is wrong with its keys
+        return  # the run will say what is wrong with its keys
     known = [one]
-    if one != other:  # a range of symbols goes by the order in which they were added
+    if one != other:
         every = list(instance.get_dynamic_partitions(symbol_dimension(chain)))
         known = every[every.index(one) : every.index(other) + 1] if {one, other} <= set(every) else []
+    yield from ((symbol, chain, first.first, last.last) for symbol in known)
+
+
+def _by_registry(warehouse: Warehouse, days: timedelta) -> list[Asked]:
     with warehouse.conn:
-        instruments = get_instruments(warehouse.conn, known)
-    found = set()
-    for instrument in instruments.values():
-        subject = warehouse.subject(instrument, chain)
-        chosen = subject.route.choose(warehouse.now())[subject.sessions.rows_between(first.first, last.last)]
-        served = Counter(chosen[chosen >= 0].tolist()).most_common(1)
-        found.add(subject.route.providers[served[0][0] if served else 0].name)
-    return found
+        followed = kept_complete(warehouse.conn)
+    today = warehouse.now().date()
+    return [(instrument.symbol, chain_of(base), today - days, today) for instrument, base in followed]
+
+
+def _by_config(instance: dg.DagsterInstance, warehouse: Warehouse, run: dg.DagsterRun) -> Iterator[Asked]:
+    """What a run's config names. Raises RequestError, as the run will."""
+    ops: Any = run.run_config.get("ops", {})
+    config = ops.get(run.job_name, {}).get("config", {})
+    if config.get("verify"):
+        return
+    if config.get("ranges"):
+        yield from ((one.symbol, one.of_chain, one.first, one.last) for one in parse_ranges(config["ranges"]))
+        return
+    symbols, days, start, end = (config.get(name) for name in ("symbols", "days", "start", "end"))
+    if days is None and start is None and end is None:  # a repair, wherever bars are missing
+        start, end = FIRST_DAY, warehouse.now().date()
+    request = parse_request(
+        followed_symbols(warehouse) if symbols is None else symbols,
+        config.get("timeframes"),
+        days=days,
+        start=None if start is None else str(start),
+        end=None if end is None else str(end),
+        today=warehouse.now().date(),
+        most=None,
+    )
+    for chain in request.chains:
+        members = set(instance.get_dynamic_partitions(symbol_dimension(chain)) if request.as_followed else ())
+        for symbol in request.symbols:
+            if not request.as_followed or symbol in members:
+                yield symbol, chain, request.start, request.end
 
 
 class ProviderQueues(QueuedRunCoordinator[dg.DagsterInstance]):

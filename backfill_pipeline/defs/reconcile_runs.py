@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import BACKFILL_ID_TAG, MAX_RETRIES_TAG
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, BACKFILL_ID_TAG, MAX_RETRIES_TAG, WILL_RETRY_TAG
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 
 from backfill_pipeline.steps.progress import with_next_step
@@ -185,7 +186,7 @@ def _status(instance: dg.DagsterInstance, conn: Connection, job: BackfillJob, no
         # Canceled by a person, it is so for Dagster when the daemon has looked twice, up to a minute later.
         if backfill.status is BulkActionStatus.CANCELING and not _at_work(instance, backfill.backfill_id):
             return "canceled"
-        return _ENDS.get(backfill.status)
+        return _ENDS.get(backfill.status) or _end_of_runs(instance, backfill)
     waits = now - job.created_at < timedelta(seconds=_SHOWS_WITHIN) or is_held(conn, job.dagster_id)
     return None if waits else "failed"
 
@@ -194,6 +195,28 @@ def _at_work(instance: dg.DagsterInstance, backfill_id: str) -> bool:
     """Whether a run of the backfill is under way; those in the queue no longer come to anything."""
     under_way = dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}, statuses=[*_STARTED, dg.DagsterRunStatus.STARTING])
     return instance.get_runs_count(under_way) > 0
+
+
+def _end_of_runs(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> EndStatus | None:
+    """How a backfill has ended that Dagster will find to be over at its next look, up to half a minute later: every
+    run of it was started and is over, and none is to be tried again. None: it goes on, or that is Dagster's to say.
+    """
+    data = backfill.asset_backfill_data
+    if backfill.status is not BulkActionStatus.REQUESTED or data is None or backfill.submitting_run_requests:
+        return None
+    if not (data.target_subset - data.requested_subset).is_empty:
+        return None
+    mine = {BACKFILL_ID_TAG: backfill.backfill_id}
+    if instance.get_runs_count(dg.RunsFilter(tags=mine, statuses=list(NOT_FINISHED_STATUSES))):
+        return None
+    # Those that were tried again are spoken for by the newer run.
+    runs = [run for run in instance.get_runs(dg.RunsFilter(tags=mine)) if AUTO_RETRY_RUN_ID_TAG not in run.tags]
+    undecided = "true" if instance.run_retries_enabled else "false"  # it is written a moment after the failure
+    if not runs or not all(run.is_finished for run in runs):
+        return None
+    if any(run.is_failure and run.tags.get(WILL_RETRY_TAG, undecided) == "true" for run in runs):
+        return None
+    return "completed" if all(run.is_success for run in runs) else "failed"
 
 
 @dg.sensor(

@@ -16,12 +16,13 @@ from backfill_pipeline.providers.configured import configured_router
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline_tests.cli.secret_scan import files, processes, spellings, tables, watched
+from backfill_pipeline_tests.mailbox import mailbox
 from backfill_pipeline_tests.shell import Shell, shell
 from backfill_pipeline_tests.standin import StandIn
 
 # Of this session alone: other tests' processes hold keys of their own.
-KEY, WRONG, TOKEN = (f"planted-{kind}-{secrets.token_hex(8)}" for kind in ("key", "mistake", "token"))
-SECRETS = (KEY, WRONG, TOKEN)
+KEY, WRONG, TOKEN, HOOK = (f"planted-{kind}-{secrets.token_hex(8)}" for kind in ("key", "mistake", "token", "hook"))
+SECRETS = (KEY, WRONG, TOKEN, HOOK)
 NOWHERE = "http://127.0.0.1:1"
 DAYS = ("--start", "2026-08-03", "--end", "2026-08-07")
 
@@ -50,7 +51,7 @@ def site(server: EmbeddedServer, standin: StandIn) -> Iterator[Shell]:
 @pytest.fixture(scope="module")
 def said(site: Shell, standin: StandIn) -> list[str]:
     """The output of a good run, one with a wrong key, one on a dead network, one of Tradier's, all at once, and then
-    of the doctor; while they ran no command line held a secret.
+    of the doctor, who tries addresses that do not take it; while they ran no command line held a secret.
     """
 
     def start(symbol: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -64,11 +65,21 @@ def said(site: Shell, standin: StandIn) -> list[str]:
             start("IBM", "--days", "4", "--timeframes", "1h", BACKFILL_PROVIDER="tradier"),
         ]
         output = ["".join(process.communicate(timeout=120)) for process in running]
-        doctor = site.backfill("doctor")
+        with mailbox(HOOK) as box:
+            box.answers = [500]
+            told = {
+                "BACKFILL_WEBHOOK_URL": f"{NOWHERE}/hook/{HOOK}",
+                "BACKFILL_HEARTBEAT_URL": box.url().get_secret_value(),
+            }
+            doctor = site.backfill("doctor", "--notify", **told)
     assert seen == set()
     assert [process.returncode for process in running[:3]] == [0, 1, 1], output
     assert "Unknown API Key" in output[1]
     assert "connection refused" in output[2]
+    notified = (
+        "BACKFILL_WEBHOOK_URL took none: connection refused, BACKFILL_HEARTBEAT_URL took none: the server answers 500"
+    )
+    assert notified in " ".join(doctor.stdout.split())
     assert {one.family for one in standin.requests} == {"polygon", "tradier"}
     return [*output, doctor.stdout + doctor.stderr]
 

@@ -15,6 +15,7 @@ from backfill_pipeline.defs.queues import GENERAL, queue_names, queue_of
 from backfill_pipeline.defs.resources import Pipeline
 from backfill_pipeline.settings import Settings
 from backfill_pipeline.steps.register import parse_registration
+from backfill_pipeline.steps.requests import RequestError
 
 NOW = datetime(2024, 6, 5, 15, tzinfo=UTC)
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -85,11 +86,70 @@ def test_a_run_of_the_ui_over_one_key_is_told_too(instance: dg.DagsterInstance, 
     assert queue_of(instance, pipeline, asset_run("bars_1d", key="2024-05|AAPL")) == "polygon"
 
 
-def test_what_asks_nobody_or_finds_its_work_by_itself_is_general(
+def test_what_asks_nobody_is_general(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
+    assert queue_of(instance, pipeline, asset_run("features_1m", key="2024-05-01|AAPL")) == GENERAL
+    assert queue_of(instance, pipeline, dg.DagsterRun("completeness_job")) == GENERAL
+    verified = config_run("repair_gaps", symbols=["AAPL"], days=3, verify=True)
+    assert queue_of(instance, pipeline, verified) == GENERAL
+
+
+def config_run(job: str, **config: object) -> dg.DagsterRun:
+    return dg.DagsterRun(job, run_config={"ops": {job: {"config": config}}})
+
+
+def ranges(*symbols: str) -> list[dict[str, str]]:
+    days = {"start": "2024-05-01", "end": "2024-05-03"}
+    return [{"symbol": symbol, "timeframe": "1m", **days} for symbol in symbols]
+
+
+@pytest.mark.parametrize(
+    ("job", "config", "queue"),
+    [
+        pytest.param("master_backfill", {"symbols": ["AAPL", "MSFT"], "days": 30}, "polygon", id="stocks"),
+        pytest.param("master_backfill", {"symbols": ["ETHUSDT"], "days": 30}, "binance", id="a coin"),
+        pytest.param(
+            "ensure_coverage",
+            {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": date(2024, 5, 1), "end": date(2024, 5, 2)},
+            "binance",
+            id="dates that YAML has read",
+        ),
+        pytest.param("master_backfill", {"symbols": ["AAPL", "ETHUSDT"], "days": 30}, GENERAL, id="two providers"),
+        pytest.param("master_backfill", {"days": 30}, GENERAL, id="all that are followed"),
+        pytest.param("repair_gaps", {"ranges": ranges("AAPL", "MSFT")}, "polygon", id="a repair of ranges"),
+        pytest.param("repair_gaps", {"ranges": ranges("AAPL", "BTCUSDT")}, GENERAL, id="ranges of two providers"),
+        pytest.param("repair_gaps", {"symbols": ["BTCUSDT"]}, "binance", id="a repair of everything of a symbol"),
+    ],
+)
+def test_a_run_by_config_waits_with_its_provider_too(
+    instance: dg.DagsterInstance, pipeline: Pipeline, job: str, config: dict[str, object], queue: str
+) -> None:
+    assert queue_of(instance, pipeline, config_run(job, **config)) == queue
+
+
+def test_a_night_waits_with_the_provider_of_all_that_is_followed(
     instance: dg.DagsterInstance, pipeline: Pipeline
 ) -> None:
-    assert queue_of(instance, pipeline, asset_run("features_1m", key="2024-05-01|AAPL")) == GENERAL
-    assert queue_of(instance, pipeline, dg.DagsterRun("nightly_backfill")) == GENERAL
+    night, day = dg.DagsterRun("nightly_backfill"), dg.DagsterRun("intraday_backfill")
+    assert queue_of(instance, pipeline, night) == GENERAL, "nothing is followed without an end"
+    follow(instance, pipeline, "AAPL", "MSFT")
+    assert [queue_of(instance, pipeline, run) for run in (night, day)] == ["polygon", "polygon"]
+    follow(instance, pipeline, "BTCUSDT")
+    assert queue_of(instance, pipeline, night) == GENERAL
+
+
+def follow(instance: dg.DagsterInstance, pipeline: Pipeline, *symbols: str) -> None:
+    with pipeline.open() as warehouse:
+        registration = parse_registration(
+            symbols, asset_class=None, calendar=None, bars=["1m"], since="2024-01-02", today=NOW.date()
+        )
+        register_everywhere(instance, warehouse, registration)
+
+
+def test_a_config_that_makes_no_sense_is_told_in_one_line_and_the_run_is_general(
+    instance: dg.DagsterInstance, pipeline: Pipeline
+) -> None:
+    with pytest.raises(RequestError, match="start 2024-05-09 is after end 2024-05-01"):
+        queue_of(instance, pipeline, config_run("master_backfill", start="2024-05-09", end="2024-05-01"))
 
 
 def test_whoever_submits_a_run_it_is_marked_with_its_queue(

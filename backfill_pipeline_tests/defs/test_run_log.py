@@ -74,3 +74,12 @@ def test_a_hundred_partitions_of_which_nobody_serves_a_session_are_one_line(
     about = [text for text in texts if "OLD" in text]
     assert about == ["OLD 2024-01-02 1m: the exchange never had OLD; and 68 more like it"]
     assert any(text.startswith("partitions: 31 complete, 69 not served; 0 requests") for text in texts)
+
+
+def test_a_chains_run_over_keys_says_nothing_of_its_checks_outputs(desk: Site) -> None:
+    desk.register("SPY", bars=["1m"])
+    result = desk.chain("backfill_intraday", f"{FIRST}|SPY", f"{FIRST}|SPY")
+    said = [text for _, text in lines(desk, result.run_id)]
+    assert [text for text in said if "output" in text] == []
+    checks = result.get_asset_check_evaluations()
+    assert len(checks) == len({check.asset_check_key for check in checks}) == 4

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
 from backfill_pipeline.defs.intraday import JOB as INTRADAY_JOB
 from backfill_pipeline.defs.jobs import register_everywhere
@@ -225,9 +226,25 @@ def test_what_waits_is_delivered_by_a_later_look_and_the_address_is_nowhere(
     desk.run(NIGHTLY_JOB, ok=False)
     run(desk, "ABC")
     notifier.look()
+    box.answers = [500] * 4
+    desk.run(NIGHTLY_JOB, ok=False)
+    spelt = SecretStr(f"http://me:{box.secret}@127.0.0.1:1/hook/{box.secret}?token={box.secret}")
+    refused = desk.cut(webhook_url=spelt, heartbeat_url=spelt)
+    refused.run(NIGHTLY_JOB, ok=False)
+    notifier.desk = refused
+    run(refused, "ABC")
+    assert "3 wait to be taken by BACKFILL_WEBHOOK_URL" in notifier.look()
+    for _ in delivery.WAITS:
+        time.sleep(0.01)
+        notifier.look()
+    exchange.fails.clear()
+    refused.at(datetime(2024, 6, 6, 2, tzinfo=UTC)).run(NIGHTLY_JOB)
     told = "".join(capfd.readouterr())
     assert "the digest was not delivered: the server answers 404; tried 1 time" in told
-    assert box.secret not in told
+    assert "the digest was not delivered: the server answers 500; tried 4 times" in told
+    assert "the digest was not delivered: connection refused; tried 4 times" in told
+    assert "the heartbeat was not delivered: connection refused; tried 4 times" in told
+    assert box.secret not in told + str(notifier.cursor) + repr(refused.pipeline)
     assert box.secret not in repr(desk.pipeline)
     dagster_url = desk.pipeline.settings.dagster_database_url
     assert dagster_url is not None

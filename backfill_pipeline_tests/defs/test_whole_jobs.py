@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,8 +13,10 @@ from dagster._core.definitions.selector import PartitionRangeSelector, Partition
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from backfill_pipeline.definitions import build_definitions
+from backfill_pipeline.defs.reconcile_runs import reconcile
 from backfill_pipeline.defs.running import asset_names
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY, TIMEFRAMES, Chain
+from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline_tests.defs.test_backfill_target import launched, part
 from backfill_pipeline_tests.defs.test_progress import DAYS, end, job_of, master
@@ -78,6 +81,58 @@ def test_a_backfill_of_both_chains_is_one_job_that_its_first_run_does_not_fill(d
     done, rows = job_of(desk, backfill)
     assert (done.status, done.progress_pct, done.symbols_completed) == ("completed", 100, 1)
     assert {row.status for row in rows} == {"completed"}
+
+
+def started_all(desk: Site, backfill: str) -> None:
+    """As Dagster's daemon notes it when it has started the last run."""
+    stored = desk.instance.get_backfill(backfill)
+    assert stored is not None
+    data = stored.asset_backfill_data
+    assert data is not None
+    graph = build_definitions(desk.pipeline).resolve_asset_graph()
+    noted = stored.with_asset_backfill_data(data.replace_requested_subset(data.target_subset), desk.instance, graph)
+    desk.instance.update_backfill(noted)
+
+
+def looked_at(desk: Site, backfill: str) -> str:
+    with closing(connect(desk.url)) as conn:
+        reconcile(desk.instance, conn, NOW)
+    return job_of(desk, backfill)[0].status
+
+
+def test_a_backfill_ends_with_its_last_run_and_not_when_dagster_looks_at_it_again(desk: Site) -> None:
+    desk.register("ENDS", bars=["1m"])
+    keys = (f"{DAYS[0]}|ENDS", f"{DAYS[1]}|ENDS")
+    backfill = launched(desk, keys, asset_names(INTRADAY))
+    part(desk, backfill, INTRADAY, *keys)
+    assert looked_at(desk, backfill) == "running", "Dagster may be about to start more runs"
+    started_all(desk, backfill)
+    definition = build_definitions(desk.pipeline).resolve_job_def("backfill_intraday")
+    last = desk.instance.create_run_for_job(definition, tags={"dagster/backfill": backfill})
+    assert looked_at(desk, backfill) == "running", "a run is yet to begin"
+    desk.instance.delete_run(last.run_id)
+
+    assert looked_at(desk, backfill) == "completed"
+    stored = desk.instance.get_backfill(backfill)
+    assert stored is not None
+    assert stored.status is BulkActionStatus.REQUESTED
+
+
+def test_a_backfill_of_which_a_run_failed_ends_with_it_unless_it_is_to_be_tried_again(desk: Site) -> None:
+    desk.register("FAILS", bars=["1m"])
+    backfill = launched(desk, [f"{DAYS[0]}|FAILS"], asset_names(INTRADAY))
+    started_all(desk, backfill)
+    definition = build_definitions(desk.pipeline).resolve_job_def("backfill_intraday")
+    tags = {"dagster/backfill": backfill}
+    run = desk.instance.create_run_for_job(definition, tags=tags)
+    desk.instance.report_run_failed(run, "killed")
+    assert looked_at(desk, backfill) == "queued"
+
+    again = desk.instance.create_run_for_job(definition, tags={**tags, "dagster/max_retries": "0"})
+    desk.instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": again.run_id})
+    assert looked_at(desk, backfill) == "queued"
+    desk.instance.report_run_failed(again, "killed again")
+    assert looked_at(desk, backfill) == "failed"
 
 
 def test_a_backfill_of_what_is_not_due_yet_is_completed_whatever_dagster_says(desk: Site) -> None:
