@@ -102,6 +102,9 @@ def inside(ts: npt.NDArray[np.int64], windows: Sequence[Window]) -> Mask:
     joined = union(windows)
     if not joined:
         return np.zeros(ts.shape, dtype=bool)
+    if len(joined) == 1:  # as of most answers; a tenth of the time of a search
+        within: Mask = (ts >= joined[0].start) & (ts < joined[0].end)
+        return within
     starts = np.array([window.start for window in joined])
     ends = np.array([window.end for window in joined])
     place = np.searchsorted(starts, ts, side="right") - 1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import compress
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .bars import Bars, Micros
-from .grid import expected_per_session
 from .instruments import Instrument
 from .resample import bucket_starts
 from .sessions import REGULAR, Sessions
@@ -108,40 +108,40 @@ def judge(
     due_at: Micros,
     now: datetime,
     provider: str | None,
+    sums: Sequence[Sums | None] | None = None,
 ) -> list[SessionStatus]:
     """The status of the sessions `rows`, of which a settled or provisional answer gave regular bars in rows `present`.
 
     `present`: the session row of each regular base bar that an answer vouches for. `listed`, `due_at`: per session of
-    the calendar. What is absent is explained by the lifetime or by not being due; everything else is missing.
+    the calendar. `sums`: per session of `rows`. What is absent is explained by the lifetime or by not being due;
+    everything else is missing.
     """
     due = due_at <= to_micros(now)
-    expected = expected_per_session(sessions, timeframe)[rows]
+    expected = sessions.expected_1m[rows] if timeframe == "1m" else np.ones(len(rows), dtype=np.int64)
     stored = np.bincount(present, minlength=len(sessions))[rows] if len(present) else np.zeros_like(expected)
-    absent = expected - stored
+    labels = sessions.session[rows].astype(object).tolist()
+    counts = zip(rows.tolist(), labels, expected.tolist(), stored.tolist(), sums or [None] * len(rows), strict=True)
     statuses = []
-    for i, row in enumerate(rows.tolist()):
+    for row, session, wanted, there, own in counts:
         explained: dict[str, int] = {}
         until: datetime | None = None
-        missing = int(absent[i])
+        missing = wanted - there
         if missing and not listed[row]:
             explained["not_listed"], missing = missing, 0
         elif missing and not due[row]:
             explained["not_due"], missing, until = missing, 0, to_datetime(int(due_at[row]))
-        session = sessions.session[row].astype(object)
-        counts = int(expected[i]), int(stored[i]), explained, missing
-        statuses.append(SessionStatus(session, *counts, {}, provider, until))
+        statuses.append(SessionStatus(session, wanted, there, explained, missing, {}, provider, until, own))
     return statuses
 
 
-def with_sums(statuses: Sequence[SessionStatus], rows: Rows, bars: Bars, at: Rows) -> list[SessionStatus]:
-    """The statuses of the sessions `rows` (ascending) with the sums of their bars. `at`: the session row of each bar,
-    ascending.
-    """
-    weighted = bars.open + 2 * bars.high + 3 * bars.low + 5 * bars.close + 7 * np.nan_to_num(bars.vwap)
+def sums_of(rows: Rows, bars: Bars, at: Rows) -> list[Sums]:
+    """The sums of the bars of each of the sessions `rows` (ascending). `at`: the session row of each bar, ascending."""
+    vwap = np.where(np.isnan(bars.vwap), 0.0, bars.vwap)
+    weighted = bars.open + 2 * bars.high + 3 * bars.low + 5 * bars.close + 7 * vwap
     lows, highs = np.searchsorted(at, rows), np.searchsorted(at, rows, side="right")
     return [
-        replace(status, sums=Sums(high - low, float(weighted[low:high].sum()), float(bars.volume[low:high].sum())))
-        for status, low, high in zip(statuses, lows.tolist(), highs.tolist(), strict=True)
+        Sums(high - low, float(np.add.reduce(weighted[low:high])), float(np.add.reduce(bars.volume[low:high])))
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
     ]
 
 
@@ -159,14 +159,14 @@ def open_minutes(
     low, high = np.searchsorted(parts.row, [rows[0], rows[-1] + 1]).tolist()
     incomplete = np.zeros(len(sessions), dtype=bool)
     incomplete[rows] = [not status.complete for status in statuses]
-    doubtful = [
-        Window(int(parts.start[p]), int(parts.end[p]))
-        for p in range(low, high)
-        if parts.segment[p] == REGULAR and incomplete[parts.row[p]]
-    ]
-    days = Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))
-    trading = [Window(int(parts.start[p]), int(parts.end[p])) for p in range(low, high)]
-    windows = union([*doubtful, *intersect(subtract([days], vouched), trading)])
+    trading = slice(low, high)
+    doubtful = (parts.segment[trading] == REGULAR) & incomplete[parts.row[trading]]
+    silent = subtract([Window(int(sessions.day_start[rows[0]]), int(sessions.day_end[rows[-1]]))], vouched)
+    if not doubtful.any() and not silent:
+        return np.zeros(0, dtype=np.int64)
+    edges = zip(parts.start[trading].tolist(), parts.end[trading].tolist(), strict=True)
+    stretches = [Window(*edge) for edge in edges]
+    windows = union([*compress(stretches, doubtful), *intersect(silent, stretches)])
     if not windows:
         return np.zeros(0, dtype=np.int64)
     minutes = [np.arange(w.start - w.start % MINUTE, w.end, MINUTE, dtype=np.int64) for w in windows]

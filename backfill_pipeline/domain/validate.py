@@ -54,14 +54,15 @@ def validate(bars: Bars, timeframe: Base, asked: Window, sessions: Sessions) -> 
     reasons: dict[int, str] = {}
     _refuse_values(bars, reasons)
     _refuse_times(bars, timeframe, asked, sessions, reasons)
-    kept = np.ones(len(bars), dtype=bool)
-    kept[list(reasons)] = False
-    position = np.flatnonzero(kept)
-    position = position[np.argsort(bars.ts[position], kind="stable")]
-    # Before the fillers go: a filler that says "no trade" beside a bar of the same minute is a conflict too.
-    position = _collapse_duplicates(bars, position, reasons)
+    rows = bars
+    if reasons or not (bars.ts[1:] > bars.ts[:-1]).all():  # most answers need no copy
+        kept = np.ones(len(bars), dtype=bool)
+        kept[list(reasons)] = False
+        position = np.flatnonzero(kept)
+        position = position[np.argsort(bars.ts[position], kind="stable")]
+        # Before the fillers go: a filler that says "no trade" beside a bar of the same minute is a conflict too.
+        rows = bars.take(_collapse_duplicates(bars, position, reasons))
     refused = tuple(Refusal(int(bars.ts[i]), as_row(bars, i), reasons[i]) for i in sorted(reasons))
-    rows = bars.take(position)
     part = sessions.parts.locate(rows.ts) if timeframe == "1m" else sessions.row_of(rows.ts)
     inside = part >= 0
     filler = inside & (rows.volume == 0) & (rows.trades == 0)

@@ -21,7 +21,7 @@ from backfill_pipeline.domain.completeness import (
     is_listed,
     judge,
     open_minutes,
-    with_sums,
+    sums_of,
 )
 from backfill_pipeline.domain.sessions import REGULAR
 from backfill_pipeline.domain.windows import MINUTE, Window, intersect, subtract, to_datetime, to_micros, union
@@ -33,7 +33,7 @@ from backfill_pipeline.storage.status import read_status
 
 from .evidence import counted
 from .fetching import Fetched
-from .verdicts import judge_absence, next_attempts, still_open
+from .verdicts import Rows, judge_absence, next_attempts, still_open
 from .warehouse import Subject, Warehouse
 
 # Sessions from .. to (places in the calendar, both included), and a line about them for people.
@@ -62,20 +62,21 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
     sessions, symbol_id = subject.sessions, subject.instrument.symbol_id
     quarantine(conn, symbol_id, base, provider, fetched.validated.refused, fetched.fetched_at)
     vouched = union([*fetched.answered, *answered_windows(conn, symbol_id, base, fetched.window)])
-    stored = _merged(warehouse, subject, fetched, vouched)
+    stored, at = _merged(warehouse, subject, fetched, vouched)
     heard = counted(stored, vouched)
+    heard_at = at if heard is stored else subject.rows_of(heard.bars.ts)
     due_at = subject.route.due_at()
     statuses = judge(
         sessions,
         fetched.rows,
         base,
-        subject.rows_of(heard.bars.ts)[heard.segment == REGULAR],
+        heard_at[heard.segment == REGULAR],
         listed=is_listed(sessions, subject.instrument),
         due_at=due_at,
         now=fetched.fetched_at,
         provider=provider,
+        sums=sums_of(fetched.rows, stored.bars, at),
     )
-    statuses = with_sums(statuses, fetched.rows, stored.bars, subject.rows_of(stored.bars.ts))
     statuses = judge_absence(
         warehouse, subject, fetched.rows, statuses, heard, fetched.answered, fetched.fetched_at, asked=True
     )
@@ -90,7 +91,8 @@ def ingest(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> Ingested
         changes += written
         return len(chosen.bars), written.written
 
-    again = next_attempts(warehouse, subject, fetched.rows)
+    missing = any(status.missing for status in statuses)  # without, there are no gaps to come back for
+    again = next_attempts(warehouse, subject, fetched.rows) if missing else {}
     for window, settled, until in _classes(subject, fetched, statuses, due_at, again):
         answered = intersect(fetched.answered, [window])
         covered += [Covered(stretch, *write(stretch), settled, until) for stretch in answered]
@@ -119,9 +121,11 @@ def record_answer(warehouse: Warehouse, subject: Subject, fetched: Fetched) -> N
     record_coverage(conn, symbol_id, base, fetched.provider, covered, fetched.fetched_at)
 
 
-def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: Sequence[Window]) -> StoredBars:
+def _merged(
+    warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: Sequence[Window]
+) -> tuple[StoredBars, Rows]:
     """What is to be stored in the answer's window: the answer's bars, and of stretches about which it says nothing the
-    stored ones. There a provisional bar gives way to one that an earlier answer vouches for.
+    stored ones. There a provisional bar gives way to one that an earlier answer vouches for. With each bar's session.
     """
     sessions, base = subject.sessions, subject.chain.base
     new = fetched.validated.bars
@@ -135,10 +139,11 @@ def _merged(warehouse: Warehouse, subject: Subject, fetched: Fetched, vouched: S
     if len(old):
         bars = concatenate([new, old.take(~np.isin(old.ts, new.ts))]).sorted()
     if base == "1d":
-        segment = np.full(len(bars), REGULAR, dtype=np.int8)
+        segment, at = np.full(len(bars), REGULAR, dtype=np.int8), sessions.row_of(bars.ts)
     else:
-        segment = sessions.parts.segment[sessions.parts.locate(bars.ts)]
-    return StoredBars(bars, sessions.session[subject.rows_of(bars.ts)], segment)
+        part = sessions.parts.locate(bars.ts)
+        segment, at = sessions.parts.segment[part], sessions.parts.row[part]
+    return StoredBars(bars, sessions.session[at], segment), at
 
 
 def _holes(fetched: Fetched) -> list[Window]:

@@ -76,6 +76,8 @@ def judge_absence(
 
 def _of_rows(subject: Subject, rows: Rows, gaps: Sequence[StoredGap]) -> list[StoredGap]:
     """The gaps of those sessions."""
+    if not gaps:
+        return []
     at = subject.sessions.row_of(np.array([gap.window.start for gap in gaps], dtype=np.int64))
     return [gap for gap, mine in zip(gaps, np.isin(at, rows).tolist(), strict=True) if mine]
 

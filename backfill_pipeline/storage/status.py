@@ -9,40 +9,26 @@ from datetime import date, datetime
 from typing import Any
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
-from psycopg2.extras import execute_values
 
 from backfill_pipeline.domain.completeness import SessionStatus, Sums
 from backfill_pipeline.domain.timeframe import Base
-
-_NO_SUMS = (None, None, None)
 
 
 def write_status(
     conn: Connection, symbol_id: int, timeframe: Base, statuses: Sequence[SessionStatus], checked_at: datetime
 ) -> None:
     """Insert or update, in the open transaction; rows that say the same are left alone."""
-    rows = [
-        (
-            symbol_id,
-            timeframe,
-            s.session,
-            s.expected,
-            s.stored,
-            json.dumps(s.explained),
-            s.missing,
-            json.dumps(s.derived),
-            s.provider,
-            s.due_at,
-            *(_NO_SUMS if s.sums is None else (s.sums.bars, s.sums.prices, s.sums.volume)),
-            checked_at,
-        )
-        for s in statuses
-    ]
+    if not statuses:
+        return
+    rows = json.dumps([_as_json(status) for status in statuses])
     with conn.cursor() as cursor:
-        execute_values(
-            cursor,
+        # One parameter for all rows: a value each takes 2.5 times as long to send, and a fifth longer to store.
+        cursor.execute(
             "INSERT INTO session_status AS t (symbol_id, timeframe, session, expected, stored, explained, missing,"
-            " derived, provider, due_at, bars, price_sum, volume_sum, checked_at) VALUES %s"
+            " derived, provider, due_at, bars, price_sum, volume_sum, checked_at)"
+            " SELECT %s, %s, r.*, %s FROM json_to_recordset(%s) AS r (session date, expected integer, stored integer,"
+            " explained jsonb, missing integer, derived jsonb, provider text, due_at timestamptz, bars integer,"
+            " price_sum float8, volume_sum float8)"
             " ON CONFLICT (symbol_id, timeframe, session) DO UPDATE SET expected = excluded.expected,"
             " stored = excluded.stored, explained = excluded.explained,"
             " missing = excluded.missing, derived = excluded.derived, provider = excluded.provider,"
@@ -52,9 +38,25 @@ def write_status(
             " t.price_sum, t.volume_sum) IS DISTINCT FROM (excluded.expected, excluded.stored, excluded.explained,"
             " excluded.missing, excluded.derived, excluded.provider, excluded.due_at, excluded.bars,"
             " excluded.price_sum, excluded.volume_sum)",
-            rows,
-            page_size=1000,
+            (symbol_id, timeframe, checked_at, rows),
         )
+
+
+def _as_json(status: SessionStatus) -> dict[str, object]:
+    row: dict[str, object] = {
+        "session": status.session.isoformat(),
+        "expected": status.expected,
+        "stored": status.stored,
+        "explained": status.explained,
+        "missing": status.missing,
+        "derived": status.derived,
+        "provider": status.provider,
+        "due_at": None if status.due_at is None else status.due_at.isoformat(),
+    }
+    if status.sums is not None:  # sums as text: JSON has no word for infinity
+        prices, volume = str(status.sums.prices), str(status.sums.volume)
+        row |= {"bars": status.sums.bars, "price_sum": prices, "volume_sum": volume}
+    return row
 
 
 def held_by_others(

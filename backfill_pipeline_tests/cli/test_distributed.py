@@ -121,9 +121,10 @@ def test_two_machines_finish_a_backfill_of_which_one_dies_in_the_middle(desk: Sh
         wait(lambda: statuses(desk)[lost] != "STARTED", 60)
         assert finished(port, backfill_id)["status"] == "COMPLETED_SUCCESS"
 
-    ended = statuses(desk)
-    assert ended[lost] == "FAILURE"
-    assert Counter(ended.values()) == {"SUCCESS": len(SYMBOLS), "FAILURE": 1}
+    assert statuses(desk)[lost] == "FAILURE"
+    runs = desk.dagster_query("SELECT pipeline_name, status FROM runs")
+    mine = [status for name, status in runs if name != "repair_gaps"]  # the daemon's, on a slow machine
+    assert Counter(mine) == {"SUCCESS": len(SYMBOLS), "FAILURE": 1}, runs
     with shell(server, **OPTIONS) as single:
         single.quick("symbols", "add", *SYMBOLS, "--bars", "1m")
         days = ("--start", DAYS[0], "--end", DAYS[-1])

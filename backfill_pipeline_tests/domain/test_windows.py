@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backfill_pipeline.domain.absence import inside
 from backfill_pipeline.domain.windows import Window, intersect, span, subtract, to_datetime, to_micros, union
 
 BOUND = 40
@@ -97,3 +99,10 @@ def test_a_naive_moment_is_refused_by_name() -> None:
 def test_a_window_prints_as_utc_minutes() -> None:
     window = Window(1_710_163_800_000_000, 1_710_163_860_000_000)
     assert str(window) == "[2024-03-11 13:30Z, 2024-03-11 13:31Z)"
+
+
+@settings(deadline=None)
+@given(windows)
+def test_a_moment_lies_inside_if_any_window_covers_it(some: list[Window]) -> None:
+    moments = np.arange(-1, BOUND + 9)[::-1]
+    assert set(moments[inside(moments, some)].tolist()) == covered(some)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
 
-from backfill_pipeline.domain.completeness import SessionStatus
+from backfill_pipeline.domain.completeness import SessionStatus, Sums
 from backfill_pipeline.domain.sessions import horizon, load_sessions
 from backfill_pipeline.domain.timeframe import BASES
 from backfill_pipeline.storage.calendars import store_sessions
@@ -52,6 +52,8 @@ def test_statuses_come_back_as_they_were(conn: Connection) -> None:
         {"derived": {"5m": 71, "4h": 1}},
         {"provider": None},
         {"due_at": None},
+        {"sums": Sums(380, 0.1 + 0.2, 1e22 / 3)},
+        {"sums": Sums(380, float("inf"), 5e-324)},
     ],
     ids=lambda change: next(iter(change)),
 )
