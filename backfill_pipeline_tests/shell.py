@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import pytest
 
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.sites import drop
+from backfill_pipeline_tests.databases import database
+from backfill_pipeline_tests.standin import StandIn
+from backfill_pipeline_tests.tables import Tables, tables
 
 BIN = Path(sys.executable).parent
 
@@ -124,6 +125,10 @@ class Shell:
         """Job and status of every run that Dagster knows, oldest first."""
         return self.dagster_query("SELECT pipeline_name, status FROM runs ORDER BY id")
 
+    def tables(self) -> Tables:
+        with closing(connect(self.variables["DATABASE_URL"])) as conn:
+            return tables(conn)
+
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
         """The Dagster instance of the shell; a command must have laid it out."""
@@ -147,15 +152,14 @@ def reachable_folder() -> Iterator[Path]:
 @contextmanager
 def shell(server: EmbeddedServer, **variables: str) -> Iterator[Shell]:
     """A shell on fresh databases of the test session's server, dropped in the end."""
-    market, dagster = (f"test_{secrets.token_hex(8)}" for _ in range(2))
-    with reachable_folder() as folder:
+    with database(server) as market, database(server, "dagster") as dagster, reachable_folder() as folder:
         made = Shell(
             folder,
             {
                 "BACKFILL_HOME": str(folder / "home"),
                 "BACKFILL_PROVIDER": "sample",
-                "DATABASE_URL": server.url(market),
-                "DAGSTER_DATABASE_URL": server.url(dagster),
+                "DATABASE_URL": market,
+                "DAGSTER_DATABASE_URL": dagster,
                 **variables,
             },
         )
@@ -163,7 +167,17 @@ def shell(server: EmbeddedServer, **variables: str) -> Iterator[Shell]:
             yield made
         finally:
             made.close()
-    drop(server, market, dagster)
+
+
+def by_polygon(standin: StandIn, **variables: str) -> dict[str, str]:
+    """The variables of a shell that asks a stand-in of Polygon, as fast as it can."""
+    return {
+        "BACKFILL_PROVIDER": "polygon",
+        "POLYGON_API_KEY": standin.key,
+        "POLYGON_BASE_URL": standin.url,
+        "POLYGON_REQUESTS_PER_MINUTE": "0",
+        **variables,
+    }
 
 
 def one_line(ran: subprocess.CompletedProcess[str]) -> str:

@@ -1,6 +1,5 @@
 """Sites: a pipeline on databases of its own with the provider and the clock of a test; its runs and their colours."""
 
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -9,7 +8,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
-import psycopg2
 import pytest
 
 from backfill_pipeline.database_urls import sqlalchemy_url
@@ -28,6 +26,7 @@ from backfill_pipeline.steps.register import parse_registration
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.databases import database
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
@@ -136,32 +135,22 @@ class Site:
 @contextmanager
 def site(server: EmbeddedServer, home: Path, provider: Provider, now: datetime = NOW) -> Iterator[Site]:
     """A site on fresh databases of the test session's server, dropped in the end."""
-    market, dagster = (f"test_{secrets.token_hex(8)}" for _ in range(2))
-    settings = Settings.model_construct(
-        home=home,
-        provider="synthetic",
-        database_url=server.url(market),
-        dagster_database_url=server.url(dagster),
-        intraday_start=date(2024, 1, 1),  # a status is computed over all keys
-        daily_start=date(2020, 1, 1),
-    )
-    open_databases(settings)
-    shutil.copy(ROOT / "dagster.yaml", home)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(BATCH_VARIABLE, raising=False)
-        environment.setenv("DAGSTER_DATABASE_URL", sqlalchemy_url(server.url(dagster)))
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield Site(Pipeline(settings, provider, lambda: now), instance, server.url(market))
-    drop(server, market, dagster)
-
-
-def drop(server: EmbeddedServer, *databases: str) -> None:
-    connection = psycopg2.connect(server.url("postgres"))
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for database in databases:
-            cursor.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
-    connection.close()
+    with database(server) as market, database(server, "dagster") as dagster:
+        settings = Settings.model_construct(
+            home=home,
+            provider="synthetic",
+            database_url=market,
+            dagster_database_url=dagster,
+            intraday_start=date(2024, 1, 1),  # a status is computed over all keys
+            daily_start=date(2020, 1, 1),
+        )
+        open_databases(settings)
+        shutil.copy(ROOT / "dagster.yaml", home)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.delenv(BATCH_VARIABLE, raising=False)
+            environment.setenv("DAGSTER_DATABASE_URL", sqlalchemy_url(dagster))
+            with dg.DagsterInstance.from_config(str(home)) as instance:
+                yield Site(Pipeline(settings, provider, lambda: now), instance, market)
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:

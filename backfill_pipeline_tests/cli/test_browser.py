@@ -6,7 +6,6 @@ Takes two minutes: Dagster's daemon looks for backfills every 30 s.
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,18 +13,16 @@ import pytest
 
 from backfill_pipeline.defs.running import asset_names
 from backfill_pipeline.domain.timeframe import INTRADAY
-from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
 from backfill_pipeline_tests.browser import Browser, browser, needs_browser
 from backfill_pipeline_tests.cli.test_ui import ask
 from backfill_pipeline_tests.cli.test_ui_backfill import ui
-from backfill_pipeline_tests.shell import Shell, shell
+from backfill_pipeline_tests.shell import Shell, by_polygon, shell
 from backfill_pipeline_tests.standin import StandIn
-from backfill_pipeline_tests.tables import Tables, differences, tables
+from backfill_pipeline_tests.tables import Tables, differences
 
 pytestmark = [needs_browser, pytest.mark.timeout(900)]
 
-KEY = "planted-key-0123456789"
 SYMBOLS = ("AAA", "BBB", "CCC")
 CHOSEN = SYMBOLS[:2]
 FIRST, LAST = "2026-07-27", "2026-07-31"  # Monday to Friday
@@ -37,34 +34,18 @@ STATS = "assetKey {path} partitionStats {numMaterialized numFailed numMaterializ
 
 
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,)) as started:
-        yield started
-
-
-def variables(standin: StandIn) -> dict[str, str]:
-    return {
-        "BACKFILL_PROVIDER": "polygon",
-        "BACKFILL_INTRADAY_START": FIRST,
-        "POLYGON_API_KEY": KEY,
-        "POLYGON_BASE_URL": standin.url,
-        "POLYGON_REQUESTS_PER_MINUTE": "0",
-    }
-
-
-@pytest.fixture(scope="module")
 def clean(server: EmbeddedServer, standin: StandIn) -> Tables:
     """What one run leaves when the provider has everything."""
-    with shell(server, **variables(standin)) as made:
+    with shell(server, **by_polygon(standin, BACKFILL_INTRADAY_START=FIRST)) as made:
         assert made.quick("symbols", "add", *SYMBOLS, "--bars", "1m").returncode == 0
         chosen = ("--symbols", ",".join(CHOSEN), "--timeframes", "1m")
         assert made.quick("run", *chosen, "--start", FIRST, "--end", LAST).returncode == 0
-        return dumped(made)
+        return made.tables()
 
 
 @pytest.fixture(scope="module")
 def desk(server: EmbeddedServer, standin: StandIn, clean: Tables) -> Iterator[Shell]:
-    with shell(server, **variables(standin)) as made:
+    with shell(server, **by_polygon(standin, BACKFILL_INTRADAY_START=FIRST)) as made:
         assert made.quick("symbols", "add", *SYMBOLS, "--bars", "1m").returncode == 0
         standin.reset()
         yield made
@@ -80,11 +61,6 @@ def port(desk: Shell) -> Iterator[int]:
 def page() -> Iterator[Browser]:
     with browser() as opened:
         yield opened
-
-
-def dumped(desk: Shell) -> Tables:
-    with closing(connect(desk.variables["DATABASE_URL"])) as conn:
-        return tables(conn)
 
 
 def asset(port: int, name: str, view: str = "overview") -> str:
@@ -198,7 +174,7 @@ def test_a_backfill_is_launched_watched_and_repaired_by_clicking(
     assert start <= opens < ends <= end + 60_000
     assert end - start < timedelta(days=1).total_seconds() * 1000, "more than the bad session was asked for"
     assert counted(port) == dict.fromkeys(asset_names(INTRADAY), (10, 0, 0))
-    assert differences(dumped(desk), clean) == []
+    assert differences(desk.tables(), clean) == []
     only_failed(page, port)
     page.reads("0 Partitions Selected\nFailed (0)\nMaterialized (10)")
     page.open(f"{asset(port, 'bars_1m', 'checks')}&checkDetail=no_open_gaps")

@@ -3,28 +3,23 @@
 Takes half a minute: Dagster starts, looks, and starts a run.
 """
 
-import os
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.cli.test_ui import free_port, wait_for
-from backfill_pipeline_tests.shell import Shell, shell
+from backfill_pipeline_tests.cli.test_ui_backfill import ui
+from backfill_pipeline_tests.shell import Shell, by_polygon, shell
 from backfill_pipeline_tests.standin import StandIn
-from backfill_pipeline_tests.tables import Tables, differences, tables
+from backfill_pipeline_tests.tables import Tables, differences
 
-KEY = "planted-key-0123456789"
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE")
 SYMBOL, START, END = ",".join(SYMBOLS), "2026-07-27", "2026-07-31"
 RUN = ("run", "--symbols", SYMBOL, "--timeframes", "1m,1d", "--start", START, "--end", END)
+SINCE = {"BACKFILL_INTRADAY_START": "2026-07-01", "BACKFILL_DAILY_START": "2026-07-01"}
 OPENING = datetime(2026, 7, 30, 13, 30, tzinfo=UTC)
 NIGHT = datetime(2026, 7, 30, 4, tzinfo=UTC)
 
@@ -32,41 +27,19 @@ Stretch = tuple[str, str, datetime, datetime, int]
 
 
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,)) as started:
-        yield started
-
-
-def variables(standin: StandIn) -> dict[str, str]:
-    return {
-        "BACKFILL_PROVIDER": "polygon",
-        "BACKFILL_INTRADAY_START": "2026-07-01",
-        "BACKFILL_DAILY_START": "2026-07-01",
-        "POLYGON_API_KEY": KEY,
-        "POLYGON_BASE_URL": standin.url,
-        "POLYGON_REQUESTS_PER_MINUTE": "0",
-    }
-
-
-@pytest.fixture(scope="module")
 def clean(server: EmbeddedServer, standin: StandIn) -> Tables:
     """What a run leaves when nothing is withheld."""
-    with shell(server, **variables(standin)) as made:
+    with shell(server, **by_polygon(standin, **SINCE)) as made:
         assert made.quick("symbols", "add", *SYMBOLS, "--bars", "1m,1d").returncode == 0
         assert made.quick(*RUN).returncode == 0
-        return dumped(made)
+        return made.tables()
 
 
 @pytest.fixture
 def desk(server: EmbeddedServer, standin: StandIn, clean: Tables) -> Iterator[Shell]:
-    with shell(server, **variables(standin)) as made:
+    with shell(server, **by_polygon(standin, **SINCE)) as made:
         assert made.quick("symbols", "add", *SYMBOLS, "--bars", "1m,1d").returncode == 0
         yield made
-
-
-def dumped(desk: Shell) -> Tables:
-    with closing(connect(desk.variables["DATABASE_URL"])) as conn:
-        return tables(conn)
 
 
 def withhold(standin: StandIn, seed: int) -> list[Stretch]:
@@ -97,25 +70,15 @@ def test_five_withheld_stretches_are_found_and_filled_by_the_daemon(
     standin.market.forget()
     desk.query("UPDATE gaps SET next_attempt_at = now()")
 
-    port = free_port()
-    ui = desk.start("ui", "--port", str(port))
-    try:
-        wait_for(port, ui)
+    with ui(desk):
         deadline = time.monotonic() + 200
         while desk.query("SELECT 1 FROM gaps WHERE resolved_at IS NULL") or _unfinished(desk):
             assert ("repair_gaps", "FAILURE") not in desk.runs()
             assert time.monotonic() < deadline, desk.runs()
             time.sleep(1)
-    finally:
-        os.killpg(ui.pid, signal.SIGINT)
-        try:
-            ui.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(ui.pid, signal.SIGKILL)
-            raise
 
     assert desk.query("SELECT DISTINCT resolution FROM gaps") == [("filled",)]
-    assert differences(dumped(desk), clean) == []
+    assert differences(desk.tables(), clean) == []
     made = desk.dagster_query(
         "SELECT count(DISTINCT (asset_key, partition)) FROM event_logs"
         " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND partition LIKE '2026-07-30|%'"

@@ -7,18 +7,16 @@ Each takes more than a minute: Dagster's daemon looks for backfills every 30 s.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.cli.test_gap_daemon import dumped
 from backfill_pipeline_tests.killing import Installation, Moment, Victim, installation, struck
-from backfill_pipeline_tests.shell import shell
+from backfill_pipeline_tests.shell import by_polygon, shell
 from backfill_pipeline_tests.standin import StandIn
 from backfill_pipeline_tests.tables import Tables, differences
 
-KEY = "planted-key-0123456789"
 # Long over whenever the tests run; a weekend in the middle.
 DAYS = [str(date(2026, 7, 29) + timedelta(days=n)) for n in range(8)]
 # By victim, the symbols of its backfill: a run each, as many as there may be at once.
@@ -29,38 +27,23 @@ OF: dict[Victim, tuple[str, ...]] = {
     "run": ("RA", "RB", "RC"),
     "database": ("PA", "PB", "PC"),
 }
+SINCE = {"BACKFILL_INTRADAY_START": "2026-07-01"}
 SYMBOLS = [symbol for symbols in OF.values() for symbol in symbols]
-
-
-@pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,)) as started:
-        yield started
-
-
-def variables(standin: StandIn) -> dict[str, str]:
-    return {
-        "BACKFILL_PROVIDER": "polygon",
-        "BACKFILL_INTRADAY_START": "2026-07-01",
-        "POLYGON_API_KEY": KEY,
-        "POLYGON_BASE_URL": standin.url,
-        "POLYGON_REQUESTS_PER_MINUTE": "0",
-    }
 
 
 @pytest.fixture(scope="module")
 def clean(server: EmbeddedServer, standin: StandIn) -> Tables:
     """What one run leaves that nobody disturbs."""
-    with shell(server, **variables(standin)) as made:
+    with shell(server, **by_polygon(standin, **SINCE)) as made:
         assert made.quick("symbols", "add", *SYMBOLS, "--bars", "1m").returncode == 0
         run = made.quick("run", "--timeframes", "1m", "--start", DAYS[0], "--end", DAYS[-1])
         assert run.returncode == 0, run
-        return dumped(made)
+        return made.tables()
 
 
 @pytest.fixture(scope="module")
 def place(standin: StandIn, clean: Tables) -> Iterator[Installation]:
-    with installation(**variables(standin)) as made:
+    with installation(**by_polygon(standin, **SINCE)) as made:
         assert made.shell.quick("symbols", "add", *SYMBOLS, "--bars", "1m").returncode == 0
         assert clean  # made before requests are slow
         standin.set(latency_seconds=3.0)  # one run has stored its bars, others wait for theirs

@@ -1,17 +1,16 @@
 """`backfill db move-to` and `backfill db size`: real rows from one database into another, compared, or nothing."""
 
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import closing
 
-import psycopg2
 import pytest
 
+from backfill_pipeline.database_urls import database_of
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.databases import database
 from backfill_pipeline_tests.shell import Shell, one_line, shell
-from backfill_pipeline_tests.sites import drop
 from backfill_pipeline_tests.tables import tables
 
 DAYS = ("run", "--symbols", "AAPL", "--start", "2026-08-03", "--end", "2026-08-05")
@@ -31,13 +30,8 @@ def desk(server: EmbeddedServer) -> Iterator[Shell]:
 @pytest.fixture
 def targets(server: EmbeddedServer) -> Iterator[tuple[str, str]]:
     """Two empty databases: names."""
-    names = tuple(f"test_{secrets.token_hex(8)}" for _ in range(2))
-    with closing(psycopg2.connect(server.url("postgres"))) as conn:
-        conn.autocommit = True
-        for name in names:
-            conn.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    yield names[0], names[1]
-    drop(server, *names)
+    with database(server, "empty") as one, database(server, "empty") as other:
+        yield database_of(one), database_of(other)
 
 
 def count(url: str, query: str) -> object:

@@ -9,23 +9,21 @@ need a real key, root, systemd or a daemon: not run.
 from __future__ import annotations
 
 import re
-import secrets
 import shlex
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.server import EmbeddedServer, reachable_home, stop
 from backfill_pipeline.storage.server_places import BINARIES
+from backfill_pipeline_tests.databases import database
 from backfill_pipeline_tests.shell import Shell, reachable_folder
-from backfill_pipeline_tests.sites import drop
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 # The databases that the page moves to; the test has empty ones.
@@ -106,13 +104,8 @@ def test_what_is_shown_is_held_against_what_is_printed(shown: str, printed: str,
 @pytest.fixture
 def elsewhere(server: EmbeddedServer) -> Iterator[dict[str, str]]:
     """URLs of empty databases by those of the page."""
-    names = [f"test_{secrets.token_hex(8)}" for _ in TEAM]
-    with closing(psycopg2.connect(server.url("postgres"))) as conn:
-        conn.autocommit = True
-        for name in names:
-            conn.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    yield dict(zip(TEAM, map(server.url, names), strict=True))
-    drop(server, *names)
+    with ExitStack() as stack:
+        yield {url: stack.enter_context(database(server, "empty")) for url in TEAM}
 
 
 @pytest.fixture

@@ -2,37 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.shell import Shell, one_line, shell
+from backfill_pipeline_tests.shell import Shell, by_polygon, one_line, shell
 from backfill_pipeline_tests.standin import StandIn
 
-KEY = "planted-key-0123456789"
 # Five sessions of 960 minutes, long over whenever the tests run.
 WEEK = ("--symbols", "AAPL", "--start", "2026-08-03", "--end", "2026-08-07")
 AT_ONCE = {"POLYGON_REQUESTS_PER_MINUTE": "0"}
 
 
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def site(server: EmbeddedServer, standin: StandIn) -> Iterator[Shell]:
     """The free plan's rate, so that a plan has something to say of time."""
-    variables = {
-        "BACKFILL_PROVIDER": "auto",
-        "POLYGON_API_KEY": KEY,
-        "POLYGON_BASE_URL": standin.url,
-        "POLYGON_REQUESTS_PER_MINUTE": "5",
-    }
-    with shell(server, **variables) as made:
+    variables = {"BACKFILL_PROVIDER": "auto", "POLYGON_REQUESTS_PER_MINUTE": "5"}
+    with shell(server, **by_polygon(standin, **variables)) as made:
         assert made.quick("symbols", "add", "AAPL", **AT_ONCE).returncode == 0
         standin.reset()
         yield made

@@ -1,34 +1,21 @@
 """`backfill run` against a stand-in of Polygon over a real socket, with a key that must show nowhere."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 
 from backfill_pipeline.domain.sessions import load_sessions
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.shell import Shell, shell
+from backfill_pipeline_tests.shell import Shell, by_polygon, shell
 from backfill_pipeline_tests.standin import StandIn
 
-KEY = "planted-key-0123456789"
 WEEK = ("--symbols", "AAPL", "--start", "2026-08-03", "--end", "2026-08-07")
 
 
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(now=datetime(2026, 11, 1, tzinfo=UTC), keys=(KEY,)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def site(server: EmbeddedServer, standin: StandIn) -> Iterator[Shell]:
-    variables = {
-        "BACKFILL_PROVIDER": "auto",
-        "POLYGON_API_KEY": KEY,
-        "POLYGON_BASE_URL": standin.url,
-        "POLYGON_REQUESTS_PER_MINUTE": "0",
-    }
-    with shell(server, **variables) as made:
+    with shell(server, **by_polygon(standin, BACKFILL_PROVIDER="auto")) as made:
         assert made.quick("symbols", "add", "AAPL").returncode == 0
         yield made
 
@@ -50,11 +37,11 @@ def test_a_week_of_both_chains_comes_from_polygon_and_equals_the_market(site: Sh
     assert [row[:6] for row in stored] == list(zip(*(c.tolist() for c in columns), strict=True))
     assert {row[6] for row in stored} == {"polygon"}
     assert standin.leaks == []
-    assert KEY not in ran.stdout + ran.stderr
+    assert standin.key not in ran.stdout + ran.stderr
 
 
 def test_the_same_week_again_asks_nobody(site: Shell, standin: StandIn) -> None:
-    assert site.backfill("run", *WEEK).returncode == 0
+    assert site.quick("run", *WEEK).returncode == 0
     standin.reset()
     ran = site.backfill("run", *WEEK)
     assert ran.returncode == 0
@@ -62,12 +49,7 @@ def test_the_same_week_again_asks_nobody(site: Shell, standin: StandIn) -> None:
 
 
 def test_a_wrong_key_is_one_line_and_stops_everything(site: Shell, server: EmbeddedServer, standin: StandIn) -> None:
-    variables = {
-        "POLYGON_API_KEY": "another-key-9876543210",
-        "POLYGON_BASE_URL": standin.url,
-        "BACKFILL_PROVIDER": "polygon",
-    }
-    with shell(server, **variables, POLYGON_REQUESTS_PER_MINUTE="0") as made:
+    with shell(server, **by_polygon(standin, POLYGON_API_KEY="another-key-9876543210")) as made:
         made.quick("symbols", "add", "AAPL")
         ran = made.backfill("run", *WEEK)
         assert ran.returncode == 1

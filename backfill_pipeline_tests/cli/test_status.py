@@ -51,11 +51,10 @@ def wait(desk: Shell, condition: str) -> str:
 
 
 def test_a_detached_run_outlives_its_shell_and_is_watched_to_its_end(desk: Shell) -> None:
-    began = time.monotonic()
     ran = desk.bash(f"backfill run {shlex.join(SHORT)} --detach")
-    assert time.monotonic() - began < 10
     job_id = ran.stdout.strip()
     assert len(job_id) == 36
+    assert desk.query("SELECT status FROM backfill_jobs WHERE id = %s AND completed_at IS NULL", job_id)
     assert ran.stderr.endswith(f"next: backfill status {job_id} --watch\n")
 
     watched = desk.backfill("status", job_id, "--watch")

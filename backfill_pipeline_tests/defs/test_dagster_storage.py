@@ -17,6 +17,11 @@ _CONNECTED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database(
 
 
 @pytest.fixture
+def database_url(dagster_database_url: str) -> str:
+    return dagster_database_url
+
+
+@pytest.fixture
 def instance(tmp_path: Path, database_url: str) -> Iterator[dg.DagsterInstance]:
     with users_instance(tmp_path, database_url) as made:
         yield made

@@ -37,6 +37,11 @@ PAIRS = len(ASSETS) * len(KEYS)
 
 
 @pytest.fixture
+def database_url(dagster_database_url: str) -> str:
+    return dagster_database_url
+
+
+@pytest.fixture
 def instance(tmp_path: Path, database_url: str) -> Iterator[dg.DagsterInstance]:
     with users_instance(tmp_path, database_url) as instance:
         yield instance

@@ -81,8 +81,8 @@ def event(run_id: str, partition: str, *, made: bool, asset: dg.AssetKey = ASSET
     return dg.EventLogEntry(None, "info", "", run_id, at, "step", "job", told)  # type: ignore[no-untyped-call]
 
 
-def test_what_is_pending_is_what_dagster_itself_finds(database_url: str) -> None:
-    storage = BulkEventLogStorage(database_url)
+def test_what_is_pending_is_what_dagster_itself_finds(dagster_database_url: str) -> None:
+    storage = BulkEventLogStorage(dagster_database_url)
     storage.store_event_batch(
         [
             event("first", "wiped", made=False),

@@ -8,13 +8,10 @@ by the market (two requests for three symbols).
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-import psycopg2
 import pytest
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
@@ -24,9 +21,9 @@ from backfill_pipeline.providers.polygon import PolygonProvider
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.databases import database
 from backfill_pipeline_tests.providers.polygons import provider
 from backfill_pipeline_tests.providers.test_polygon_faults import CASES, Case
-from backfill_pipeline_tests.sites import drop
 from backfill_pipeline_tests.standin import Market, StandIn
 from backfill_pipeline_tests.steps.polygon_runs import Told, run, untrue
 from backfill_pipeline_tests.steps.warehouses import empty, listed, opened, query, task
@@ -80,13 +77,8 @@ def standin() -> Iterator[StandIn]:
 @pytest.fixture(scope="module")
 def warehouse(server: EmbeddedServer, standin: StandIn) -> Iterator[Warehouse]:
     """One database for all cases, emptied before each: making one takes longer than a case."""
-    name = f"test_{secrets.token_hex(8)}"
-    with closing(psycopg2.connect(server.url("postgres"))) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    with opened(server.url(name), provider(standin), NOW) as made:
+    with database(server) as url, opened(url, provider(standin), NOW) as made:
         yield made
-    drop(server, name)
 
 
 @pytest.fixture(scope="module")

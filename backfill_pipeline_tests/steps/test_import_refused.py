@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psycopg2
 import pytest
 
 from backfill_pipeline.steps.requests import RequestError
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.sites import drop
+from backfill_pipeline_tests.databases import database
 from backfill_pipeline_tests.steps.imports import DAYS, LATER, NAMES, contents, minutes, request, save, take
 from backfill_pipeline_tests.steps.warehouses import Exchange, listed, micros, opened, query, row_of
 
@@ -24,14 +21,9 @@ from backfill_pipeline_tests.steps.warehouses import Exchange, listed, micros, o
 @pytest.fixture(scope="module")
 def shelf(server: EmbeddedServer) -> Iterator[Warehouse]:
     """One warehouse for all files that are refused."""
-    name = f"test_{secrets.token_hex(8)}"
-    with closing(psycopg2.connect(server.url("postgres"))) as conn:
-        conn.autocommit = True
-        conn.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    with opened(server.url(name), Exchange(), LATER) as made:
+    with database(server) as url, opened(url, Exchange(), LATER) as made:
         listed(made)
         yield made
-    drop(server, name)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 
-import psycopg2
 import pytest
 
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY, Chain
@@ -16,7 +15,7 @@ from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.coverage import want
 from backfill_pipeline.storage.looks import last_look
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.sites import drop
+from backfill_pipeline_tests.databases import database
 from backfill_pipeline_tests.steps.absences import disagreeing
 from backfill_pipeline_tests.steps.warehouses import Exchange, at, backfill, both_chains, empty, listed, opened, query
 from backfill_pipeline_tests.steps.week import FRI, LATER, MON, THU, TUE, WED
@@ -41,19 +40,9 @@ def exchange() -> Exchange:
 @pytest.fixture(scope="module")
 def warehouse(server: EmbeddedServer, exchange: Exchange) -> Iterator[Warehouse]:
     """A complete week of ABC; every test leaves it as it was."""
-    name = f"test_look_{id(exchange)}"
-    with opened(created(server, name), exchange, LATER) as made:
+    with database(server) as url, opened(url, exchange, LATER) as made:
         both_chains(made, listed(made), MON, FRI)
         yield made
-    drop(server, name)
-
-
-def created(server: EmbeddedServer, name: str) -> str:
-    connection = psycopg2.connect(server.url("postgres"))
-    connection.autocommit = True
-    connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    connection.close()
-    return server.url(name)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
@@ -191,6 +192,20 @@ def test_a_run_goes_on_when_its_progress_cannot_be_written(
     progress.heard(INTRADAY, outcome("ABC", DAYS[0], bad=False))
     progress.ended("completed")
     assert 'relation "backfill_job_days" does not exist' in caplog.text
+
+
+def test_progress_that_could_not_be_written_is_told_by_the_run_itself(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the thread that writes it, a log in the same lost database would raise where nobody catches it."""
+    progress = runs.begin(Share("root", "root", "shell"), Work())
+    with progress.kept_live():
+        runs.end()  # its connection is gone
+        progress.heard(INTRADAY, outcome("ABC", DAYS[0], bad=False))
+        time.sleep(1.5 * steps.EVERY)
+        assert caplog.records == []
+    assert [record.threadName for record in caplog.records] == ["MainThread"]
+    assert "no longer written: connection already closed" in caplog.text
 
 
 def test_nothing_to_do_is_completed_at_once(conn: Connection, warehouse: Warehouse) -> None:

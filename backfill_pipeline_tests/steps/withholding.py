@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import numpy as np
-import psycopg2
 
 from backfill_pipeline.domain.bars import Bars, no_bars
 from backfill_pipeline.domain.instruments import Instrument
@@ -20,6 +18,7 @@ from backfill_pipeline.domain.windows import MINUTE, Window, union
 from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests import databases
 from backfill_pipeline_tests.providers.polygons import provider
 from backfill_pipeline_tests.standin import Market, StandIn
 from backfill_pipeline_tests.standin.bars import one_bar
@@ -64,13 +63,8 @@ class Kind:
 @contextmanager
 def database(server: EmbeddedServer, standin: StandIn, now: datetime) -> Iterator[Warehouse]:
     """A warehouse on a database that is dropped afterwards; its provider is the stand-in."""
-    name = f"test_{secrets.token_hex(8)}"
-    with closing(psycopg2.connect(server.url("postgres"))) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        with opened(server.url(name), provider(standin), now) as made:
-            yield made
-        connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.database(server) as url, opened(url, provider(standin), now) as made:
+        yield made
 
 
 class Withholding(Market):

@@ -23,6 +23,11 @@ OPEN += "sql_folder=Path(sys.argv[2])).market_url)"
 
 
 @pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    return empty_database_url
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "001_bars.sql").write_text("CREATE TABLE bars (close float8)")
     return tmp_path

@@ -13,6 +13,11 @@ from backfill_pipeline.storage.migrations import MigrationError, applied, migrat
 
 
 @pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    return empty_database_url
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "001_bars.sql").write_text("CREATE TABLE bars (close float8 CHECK (close > 0));")
     (tmp_path / "002_more.sql").write_text("ALTER TABLE bars ADD volume float8; -- 100 % of it\nSELECT 1;")
