@@ -105,14 +105,19 @@ class Sessions:
 
     def days_window(self, first: date, last: date) -> Window:
         """From the start of day `first` to the end of day `last` in the calendar's zone, as UTC."""
-        start, end = self.midnights(np.array([first, last + timedelta(days=1)], dtype="datetime64[D]"))
-        return Window(int(start), int(end))
+        return _days_window(first, last, self.zone)
 
     def row_of(self, ts: Micros) -> npt.NDArray[np.int64]:
         """The session in whose day each `ts` lies (any order), -1 on days without one."""
         row = np.searchsorted(self.day_start, ts, side="right") - 1
         inside = (row >= 0) & (ts < self.day_end[np.maximum(row, 0)])
         return np.where(inside, row, -1)
+
+
+@lru_cache(maxsize=4096)  # a night asks for a symbol's few windows a dozen times, at 0.5 ms each
+def _days_window(first: date, last: date, zone: str) -> Window:
+    start, end = _midnights(np.array([first, last + timedelta(days=1)], dtype="datetime64[D]"), zone)
+    return Window(int(start), int(end))
 
 
 def _midnights(days: Days, zone: str) -> Micros:

@@ -51,7 +51,7 @@ class Estimate:
 class _Imagined(Job):
     """A job as if what it is about were wanted already."""
 
-    def _begun(self) -> Rows:
+    def _mine(self, wanted: Rows) -> Rows:  # noqa: ARG002  (as if all of it were)
         sessions, rows = self.subject.sessions, []
         every = np.arange(len(sessions))
         for period in self.task.periods:
@@ -65,7 +65,8 @@ class _Imagined(Job):
         return served
 
     def _wanted(self) -> Rows:
-        return np.union1d(super()._wanted(), self._begun())
+        wanted = super()._wanted()
+        return np.union1d(wanted, self._mine(wanted))
 
 
 def estimate(warehouse: Warehouse, tasks: Sequence[Task]) -> Estimate:

@@ -30,6 +30,8 @@ def begun_rows(warehouse: Warehouse, subject: Subject, first: date = FIRST_DAY, 
 def expected_rows(warehouse: Warehouse, subject: Subject, begun: Rows) -> Rows:
     """Those of the sessions `begun` that the instrument was listed in and that are not taken as closed."""
     begun = begun[is_listed(subject.sessions, subject.instrument)[begun]]
+    if not len(begun):
+        return begun
     closed = np.array(assumed_closed(warehouse.conn, subject.instrument.calendar), dtype="datetime64[D]")
     return begun[~np.isin(subject.sessions.session[begun], closed)] if len(closed) else begun
 

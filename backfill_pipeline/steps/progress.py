@@ -100,13 +100,14 @@ class Progress:
     def kept_live(self) -> Iterator[None]:
         """News are written every second meanwhile, by a thread: a run may wait long for its next answer."""
         over = threading.Event()
+        failed: list[str] = []
 
         def write() -> None:
             while not over.wait(EVERY):
                 try:
                     self.flush()
                 except (DatabaseError, psycopg2.Error) as error:
-                    logger.warning(f"the progress of this run is no longer written: {_line(error)}")
+                    failed.append(_line(error))
                     return
 
         thread = threading.Thread(target=write, name="progress", daemon=True)
@@ -116,6 +117,9 @@ class Progress:
         finally:
             over.set()
             thread.join()
+        # Not by the thread: where the database is away, a run's log cannot take it either, and raises.
+        if failed:
+            logger.warning(f"the progress of this run was no longer written: {failed[0]}")
 
     def flush(self) -> None:
         """Write what was heard since the last time. Raises psycopg2.Error."""

@@ -80,7 +80,9 @@ class Run:
         """How many requests are left, and how long they must wait for their turns."""
         left: Counter[Provider] = Counter()
         for job in self.jobs:
-            left.update(job.requests_left())
+            if len(job.needed):
+                for provider, count in job.outlook.requests.items():
+                    left[provider] += count
         self.work.to_ask = sum(left.values())
         self.work.to_wait = max((provider.expected_wait(count) for provider, count in left.items()), default=0.0)
 
@@ -91,9 +93,9 @@ class Run:
 
     def _next(self) -> Job | None:
         """A locked job with something to ask, or None: nothing is left, or others are at it."""
-        candidates = sorted((job for job in self.jobs if len(job.needed)), key=Job.order)
+        candidates = sorted((job for job in self.jobs if len(job.needed)), key=lambda job: job.outlook.order)
         for job in candidates:
-            if self._has_room(job.next_provider()) and self.lock(job, wait=False) and self._is_open(job):
+            if self._has_room(job.outlook.provider) and self.lock(job, wait=False) and self._is_open(job):
                 return job
         if not self._flying:
             for job in candidates:

@@ -114,10 +114,8 @@ def wanted_rows(
     conn: Connection, instrument: Instrument, timeframe: Base, sessions: Sessions, rows: slice
 ) -> npt.NDArray[np.int64]:
     """The same as places among the sessions, of those at `rows`."""
-    starts = sessions.day_start[rows]
-    wanted = _within(starts, _ranges(conn, _WANTED, instrument.symbol_id, timeframe))
-    served = _within(starts, _ranges(conn, _SERVED, instrument.symbol_id, timeframe))
-    found: npt.NDArray[np.int64] = np.flatnonzero(wanted & served) + rows.start
+    both = _ranges(conn, _WANTED_AND_SERVED, *(instrument.symbol_id, timeframe) * 2)
+    found: npt.NDArray[np.int64] = np.flatnonzero(_within(sessions.day_start[rows], both)) + rows.start
     return found
 
 
@@ -136,6 +134,7 @@ _UNDOUBTED = (
 )
 _WANTED = "SELECT range_agg(time_window) FROM wanted WHERE symbol_id = %s AND timeframe = %s"
 _SERVED = "SELECT coalesce(range_agg(time_window), '{(,)}') FROM served WHERE symbol_id = %s AND timeframe = %s"
+_WANTED_AND_SERVED = f"({_WANTED}) * ({_SERVED})"
 _VALID = "SELECT range_agg(time_window) FROM coverage WHERE symbol_id = %s AND timeframe = %s AND valid_until > %s"
 
 # Ends of ranges without one: 1906 and 2096, before and after every session.

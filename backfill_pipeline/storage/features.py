@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from psycopg2.extensions import connection as Connection  # noqa: N812  (a type)
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL
 
 from backfill_pipeline.domain.features import FEATURES
 
@@ -18,9 +18,7 @@ _NAMES = tuple(feature.name for feature in FEATURES)
 
 
 def _table(names: Iterable[str]) -> Table:
-    return Table(
-        "features", tuple((name, "float8", SQL("coalesce({}, 'NaN')").format(Identifier(name))) for name in names)
-    )
+    return Table("features", tuple((name, "float8", SQL(f"coalesce({name}, 'NaN')")) for name in names))
 
 
 _TABLE = _table(_NAMES)
