@@ -22,6 +22,7 @@ from . import (
     scale,
     ui_backfill,
 )
+from .ending import end_on_sigterm
 from .figures import Figure, show
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -55,6 +56,7 @@ def main(words: Sequence[str]) -> int:
     if unknown:
         sys.stderr.write(f"benchmark {unknown[0]!r} is not known; choose from {' '.join(parts)}\n")
         return 2
+    end_on_sigterm()
     figures: list[Figure] = []
     for name, part in parts.items():
         if name in names:

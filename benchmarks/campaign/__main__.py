@@ -13,16 +13,18 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ending import end_on_sigterm
+
 from . import budget, disk, faults, kills, overlap, simulated
 from .places import Part
 
 # By name: the part, and how many rounds of it one round of the campaign is.
 PARTS: dict[str, list[tuple[Callable[[int, int], Part], float]]] = {
-    "kills": [(kills.work, 2), (kills.run, 0.5), (kills.strikes, 0.5)],
-    "faults": [(faults.run, 1)],
+    "kills": [(kills.work, 1.5), (kills.run, 0.5), (kills.strikes, 7 / 12)],
+    "faults": [(faults.run, 0.75)],
     "overlap": [(overlap.run, 0.25)],
-    "disk": [(disk.run, 0.25)],
-    "clock": [(simulated.clock, 1)],
+    "disk": [(disk.run, 1 / 6)],
+    "clock": [(simulated.clock, 0.5)],
     "budget": [(budget.run, 0.1)],
     "nights": [(simulated.nights, 0.1)],
 }
@@ -64,6 +66,7 @@ def main() -> int:
     names = arguments.only.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    end_on_sigterm()
     done = campaign(names, arguments.rounds, arguments.seed)
     show(done)
     return int(any(part.wrong for part in done))

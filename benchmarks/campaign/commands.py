@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -17,6 +19,19 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["backfill_pipeline.cli.app", "backfill_pipeline.defs.jobs", "dagster_postgres", "matplotlib.figure"]
 )
+
+
+_STARTED: list[Command] = []
+
+
+def end_commands(shell: Shell) -> None:
+    """Kill what is still at work there: it would start the database again that is about to be stopped."""
+    for command in [started for started in _STARTED if started.shell is shell]:
+        if not command.ended(0):
+            with suppress(ProcessLookupError):  # it is not yet the leader of its session
+                os.killpg(command.pid, signal.SIGKILL)
+            command.kill()
+        _STARTED.remove(command)
 
 
 class Command:
@@ -31,6 +46,8 @@ class Command:
             target=_main, args=((program, *arguments), environment, str(shell.folder), name)
         )
         self._process.start()
+        self.shell = shell
+        _STARTED.append(self)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 

@@ -16,7 +16,7 @@ from backfill_pipeline_tests.killing import Installation, installation
 from backfill_pipeline_tests.standin import Market, StandIn
 from backfill_pipeline_tests.tables import Tables, differences
 
-from .commands import Command
+from .commands import Command, end_commands
 
 KEY = "planted-key-0123456789"
 # Long over whenever this runs; a weekend in the middle.
@@ -86,10 +86,13 @@ def installed(standin: StandIn, symbols: Sequence[str], **more: str) -> Iterator
         "POLYGON_REQUESTS_PER_MINUTE": "0",
     }
     with installation(**variables | more) as place:
-        added = Command(place.shell, "symbols", "add", *symbols, "--bars", "1m,1d")
-        assert added.ended(PATIENCE), added.output
-        assert added.code == 0, added.output
-        yield place
+        try:
+            added = Command(place.shell, "symbols", "add", *symbols, "--bars", "1m,1d")
+            assert added.ended(PATIENCE), added.output
+            assert added.code == 0, added.output
+            yield place
+        finally:
+            end_commands(place.shell)
 
 
 def command(

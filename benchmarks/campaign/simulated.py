@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from random import Random
@@ -15,11 +16,15 @@ from backfill_pipeline.providers.base import Answer, Provider, Request
 from backfill_pipeline.providers.errors import ProviderError, ServerTrouble, Unreachable
 from backfill_pipeline.providers.router import Router
 from backfill_pipeline.providers.synthetic import SyntheticProvider
+from backfill_pipeline.steps.backfill import run_tasks
+from backfill_pipeline.steps.nightly import nightly_tasks
+from backfill_pipeline.steps.task import Task
 from backfill_pipeline.steps.warehouse import Warehouse
+from backfill_pipeline.steps.window import Work
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline_tests.providers.polygons import provider
 from backfill_pipeline_tests.standin import StandIn
-from backfill_pipeline_tests.steps.nights import follow, night
+from backfill_pipeline_tests.steps.nights import STARTS, follow, night
 from backfill_pipeline_tests.steps.polygon_runs import untrue
 from backfill_pipeline_tests.steps.warehouses import Clock, opened, query
 from backfill_pipeline_tests.tables import Tables, differences, tables
@@ -58,7 +63,9 @@ class Outages(SyntheticProvider):
 
 
 def nights(rounds: int, seed: int) -> Part:
-    """Each night some symbols fail, some nights all do or nobody works; two calm nights later nothing may lack."""
+    """Each night some symbols fail, some nights all do or nobody works; two calm nights later nothing may lack. A night
+    is two runs side by side.
+    """
     part = Part("nights")
     end = FIRST + timedelta(days=NIGHTS) + SETTLED
     clean = _one_night(SyntheticProvider(), end)
@@ -71,30 +78,47 @@ def nights(rounds: int, seed: int) -> Part:
                 if chance.random() < 0.1:
                     part.counted["nights without a machine"] += 1
                     continue
-                _troubled_night(part, warehouse, now, chance, outages)
+                _troubled_night(part, url, now, chance, outages)
             outages.out, outages.down = {}, False
             for now in (end - timedelta(days=1), end):
-                night(warehouse, now)
+                _at_once(url, outages, now)
             part.counted["requests refused"] += outages.refused
             part.note(_stuck(warehouse) + differences(tables(warehouse.conn), clean, most=3), f"round {number}")
     return part
 
 
-def _troubled_night(part: Part, warehouse: Warehouse, now: datetime, chance: Random, outages: Outages) -> None:
+def _troubled_night(part: Part, url: str, now: datetime, chance: Random, outages: Outages) -> None:
     outages.down = chance.random() < 0.1
     trouble = ServerTrouble("synthetic: 503"), Unreachable("synthetic: the line is cut")
     outages.out = {name: chance.choice(trouble) for name in SYMBOLS if chance.random() < 0.2}
     part.counted["nights"] += 1
     part.counted["nights without the provider"] += outages.down
     part.counted["symbols cut off, over all nights"] += len(SYMBOLS) if outages.down else len(outages.out)
-    with suppress(ProviderError):
-        night(warehouse, now)
+    _at_once(url, outages, now)
+
+
+def _at_once(url: str, of: Provider, now: datetime) -> None:
+    """One night in runs of half of the symbols each, side by side; a provider that is down ends them."""
+
+    def run(place: int) -> None:
+        with closing(connect(url)) as conn, suppress(ProviderError):
+            warehouse = Warehouse(conn, Router([of]), Clock(now))
+            tasks = nightly_tasks(warehouse, STARTS)
+            for _ in run_tasks(warehouse, [one for one in tasks if _half(one) == place], Work()):
+                pass
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+
+
+def _half(task: Task) -> int:
+    return int(task.instrument.symbol[1:]) % 2
 
 
 def _one_night(of: Provider, now: datetime) -> Tables:
     with fresh_database("clean") as url, opened(url, of, now) as warehouse:
         follow(warehouse, SYMBOLS, SINCE)
-        night(warehouse, now)
+        _at_once(url, of, now)
         return tables(warehouse.conn)
 
 
