@@ -145,8 +145,10 @@ def reachable_folder() -> Iterator[Path]:
     """A folder that the user of root's PostgreSQL can pass through, which pytest's are not."""
     folder = Path(tempfile.mkdtemp(prefix="backfill-shell-"))
     folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager

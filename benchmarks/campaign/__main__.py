@@ -23,7 +23,7 @@ PARTS: dict[str, list[tuple[Callable[[int, int], Part], float]]] = {
     "kills": [(kills.work, 1.5), (kills.run, 0.5), (kills.strikes, 7 / 12)],
     "faults": [(faults.run, 0.75)],
     "overlap": [(overlap.run, 0.25)],
-    "disk": [(disk.run, 1 / 6)],
+    "disk": [(disk.run, 1 / 12)],
     "clock": [(simulated.clock, 0.5)],
     "budget": [(budget.run, 0.1)],
     "nights": [(simulated.nights, 0.1)],

@@ -56,7 +56,8 @@ class Part:
         while (left := place.unfinished()) and time.monotonic() - began < SETTLES_WITHIN:
             time.sleep(5)
             place.shell.quick("jobs")
-        self.measured["seconds until `backfill jobs` had told all as ended"] = time.monotonic() - began
+        what = "seconds until `backfill jobs` had told all as ended, at most"
+        self.measured[what] = max(time.monotonic() - began, self.measured.get(what, 0.0))
         self.wrong += [f"still there: {thing}" for thing in left]
 
     def ended_well(self, command: Command, what: str) -> None:
