@@ -41,7 +41,7 @@ class Pooled:
         inst_data: ConfigurableClassData | None = None,
     ) -> None:
         url = sqlalchemy_url(postgres_url)
-        super().__init__(url, should_autocreate_tables, inst_data)  # type: ignore[call-arg]  # a mixin
+        super().__init__(url, should_autocreate_tables, inst_data)  # type: ignore[call-arg]  # object, to mypy
         self._engine = _engine(url)
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

@@ -5,12 +5,12 @@ Nothing of the pipeline goes in here; what a step does with the log is in `bookk
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.storage.event_log import SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
@@ -39,16 +39,11 @@ class BulkEventLogStorage(Pooled, PostgresEventLogStorage):
     each of its assets, or nothing: Dagster's retry, event by event, then stores each event once.
     """
 
-    def __init__(
-        self,
-        postgres_url: str,
-        should_autocreate_tables: bool = True,
-        inst_data: ConfigurableClassData | None = None,
-    ) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
         # Here, because every process that creates or executes a run (webserver, daemon, shell, worker) makes
         # this object first, and Dagster looks the variable up anew for every event.
         os.environ.setdefault(BATCH_VARIABLE, str(BATCH_SIZE))
-        super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        super().__init__(*arguments, **named)
 
     def store_event(self, event: EventLogEntry) -> None:
         self._store([event])

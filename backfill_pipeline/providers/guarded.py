@@ -73,7 +73,7 @@ def _told(called: str) -> Iterator[None]:
         yield
     except ProviderError:
         raise
-    except Exception as error:  # a stranger's code may raise anything, and is to be named
+    except Exception as error:  # not only ours: a stranger's code may raise anything
         frames = list(traceback.walk_tb(error.__traceback__))
         if any(frame.f_globals.get("__name__", "").startswith(_STORAGE) for frame, _ in frames):
             raise  # the shared budget has lost its database: that is ours

@@ -51,7 +51,7 @@ class Estimate:
 class _Imagined(Job):
     """A job as if what it is about were wanted already."""
 
-    def _mine(self, wanted: Rows) -> Rows:  # noqa: ARG002  (as if all of it were)
+    def _mine(self, wanted: Rows) -> Rows:  # noqa: ARG002  (imagined: all of it is)
         sessions, rows = self.subject.sessions, []
         every = np.arange(len(sessions))
         for period in self.task.periods:

@@ -1,20 +1,10 @@
 """What a user gets wrong is one line that names it, on stderr, with an exit code; help is readable."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.shell import Shell, one_line, shell
+from backfill_pipeline_tests.shell import Shell, one_line
 
 DEAD = "postgresql://trader:hunter2@127.0.0.1:1/market"
-
-
-@pytest.fixture(scope="module")
-def desk(server: EmbeddedServer) -> Iterator[Shell]:
-    with shell(server) as made:
-        assert made.quick("symbols", "add", "AAPL").returncode == 0
-        yield made
 
 
 RUN = ("run", "--symbols", "AAPL", "--start", "2026-07-29", "--end", "2026-08-05")

@@ -9,21 +9,13 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import psycopg2
-import pytest
 
 from backfill_pipeline.storage.connection import connect
 from backfill_pipeline.storage.jobs import hold, open_job
 from backfill_pipeline.storage.server import EmbeddedServer
-from backfill_pipeline_tests.shell import Shell, shell
+from backfill_pipeline_tests.shell import Shell
 
 LINE = "backfill: the database went away; what is stored stays, the same command goes on from there"
-
-
-@pytest.fixture(scope="module")
-def desk(server: EmbeddedServer) -> Iterator[Shell]:
-    with shell(server) as made:
-        assert made.quick("symbols", "add", "AAPL").returncode == 0
-        yield made
 
 
 @contextmanager

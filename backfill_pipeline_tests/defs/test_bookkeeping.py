@@ -1,8 +1,5 @@
 """Green, red and neither: what Dagster shows after real runs, as Dagster itself computes it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
@@ -16,7 +13,6 @@ from backfill_pipeline_tests.defs.bookkept_runs import (
     expected,
     job_execute,
     query,
-    users_instance,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -24,17 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 BAD, NOT_DUE = KEYS[3], KEYS[9]
 GOOD = [key for key in KEYS if key not in (BAD, NOT_DUE)]
 ONE_BAD_ONE_EARLY = RANGE | {"bad": BAD, "not_due": NOT_DUE}
-
-
-@pytest.fixture
-def database_url(dagster_database_url: str) -> str:
-    return dagster_database_url
-
-
-@pytest.fixture
-def instance(tmp_path: Path, database_url: str) -> Iterator[dg.DagsterInstance]:
-    with users_instance(tmp_path, database_url) as instance:
-        yield instance
 
 
 def run(instance: dg.DagsterInstance, tags: dict[str, str], assets: tuple[str, ...] = ASSETS) -> bool:
@@ -45,27 +30,27 @@ def run(instance: dg.DagsterInstance, tags: dict[str, str], assets: tuple[str, .
     return result.success
 
 
-def stored(database_url: str, kind: str) -> list[tuple[object, ...]]:
+def stored(dagster_database_url: str, kind: str) -> list[tuple[object, ...]]:
     """(asset, partition, number of events) of a kind."""
     return query(
-        database_url,
+        dagster_database_url,
         "SELECT asset_key::json->>0, partition, count(*) FROM event_logs"
         f" WHERE dagster_event_type = '{kind}' GROUP BY 1, 2 ORDER BY 1, 2",
     )
 
 
 def test_a_bad_key_is_red_an_early_one_has_no_colour_and_the_others_are_green_on_every_asset(
-    instance: dg.DagsterInstance, database_url: str
+    instance: dg.DagsterInstance, dagster_database_url: str
 ) -> None:
     assert not run(instance, ONE_BAD_ONE_EARLY)
 
     assert all_colours(instance) == [expected(green=GOOD, red=[BAD])] * 3
     once = [(asset, key, 1) for asset in sorted(ASSETS) for key in GOOD]
-    assert stored(database_url, "ASSET_MATERIALIZATION") == once
+    assert stored(dagster_database_url, "ASSET_MATERIALIZATION") == once
 
 
 def test_a_plain_op_job_leaves_the_same_colours_as_an_asset_run(
-    instance: dg.DagsterInstance, database_url: str
+    instance: dg.DagsterInstance, dagster_database_url: str
 ) -> None:
     tags = {"bad": BAD, "not_due": NOT_DUE}
     result = shell_job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
@@ -73,7 +58,7 @@ def test_a_plain_op_job_leaves_the_same_colours_as_an_asset_run(
     assert not result.success
     assert all_colours(instance) == [expected(green=GOOD, red=[BAD])] * 3
     once = [(asset, key, 1) for asset in sorted(ASSETS) for key in GOOD]
-    assert stored(database_url, "ASSET_MATERIALIZATION") == once
+    assert stored(dagster_database_url, "ASSET_MATERIALIZATION") == once
 
 
 def test_a_subset_of_the_assets_colours_only_that_subset(instance: dg.DagsterInstance) -> None:
@@ -145,7 +130,7 @@ def test_what_was_flushed_before_a_kill_is_green_and_the_rest_red_once_the_run_i
 
 
 def test_a_flush_shows_while_the_run_goes_on_and_a_pair_recorded_twice_is_stored_once(
-    instance: dg.DagsterInstance, database_url: str
+    instance: dg.DagsterInstance, dagster_database_url: str
 ) -> None:
     seen: list[set[tuple[str, str]]] = []
 
@@ -165,11 +150,11 @@ def test_a_flush_shows_while_the_run_goes_on_and_a_pair_recorded_twice_is_stored
     flushing.execute_in_process(instance=instance)
 
     assert seen == [set(), {("bars_1m", KEYS[0])}]
-    assert stored(database_url, "ASSET_MATERIALIZATION") == [("bars_1m", KEYS[0], 1)]
+    assert stored(dagster_database_url, "ASSET_MATERIALIZATION") == [("bars_1m", KEYS[0], 1)]
 
 
 def test_an_announcement_repeated_by_a_retried_step_does_not_turn_recorded_keys_red(
-    instance: dg.DagsterInstance, database_url: str
+    instance: dg.DagsterInstance, dagster_database_url: str
 ) -> None:
     @dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
     def step(context: dg.OpExecutionContext) -> None:
@@ -186,7 +171,7 @@ def test_an_announcement_repeated_by_a_retried_step_does_not_turn_recorded_keys_
     retried.execute_in_process(instance=instance, raise_on_error=False)
 
     assert colours(instance, "bars_1m") == expected(green=[KEYS[0]], red=[KEYS[1]])
-    planned = stored(database_url, "ASSET_MATERIALIZATION_PLANNED")
+    planned = stored(dagster_database_url, "ASSET_MATERIALIZATION_PLANNED")
     assert planned == [("bars_1m", KEYS[0], 1), ("bars_1m", KEYS[1], 1)]
 
 
@@ -213,7 +198,7 @@ def test_with_dagster_as_it_is_nothing_falls_back(instance: dg.DagsterInstance) 
 
 @pytest.mark.parametrize("job", [chain_job(), shell_job], ids=lambda job: str(job.name))
 def test_changed_internals_are_met_with_one_warning_and_the_public_way(
-    instance: dg.DagsterInstance, database_url: str, monkeypatch: pytest.MonkeyPatch, job: dg.JobDefinition
+    instance: dg.DagsterInstance, dagster_database_url: str, monkeypatch: pytest.MonkeyPatch, job: dg.JobDefinition
 ) -> None:
     for context in (dg.AssetExecutionContext, dg.OpExecutionContext):
         monkeypatch.delattr(context, "get_step_execution_context")
@@ -223,7 +208,7 @@ def test_changed_internals_are_met_with_one_warning_and_the_public_way(
     assert not result.success
     assert warnings_of(instance) == 1
     once = [(asset, key, 1) for asset in sorted(ASSETS) for key in GOOD]
-    assert stored(database_url, "ASSET_MATERIALIZATION") == once
+    assert stored(dagster_database_url, "ASSET_MATERIALIZATION") == once
     red = [BAD] if job.name == "chain_job" else []  # a plain op cannot announce without the internals
     assert all_colours(instance) == [expected(green=GOOD, red=red)] * 3
 

@@ -1,9 +1,8 @@
 """Dagster's three storages share one connection of their process."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 import dagster as dg
 import psycopg2
@@ -11,20 +10,8 @@ import pytest
 
 from backfill_pipeline.defs.dagster_storage import PooledRunStorage, PooledScheduleStorage
 from backfill_pipeline.defs.event_log import BulkEventLogStorage
-from backfill_pipeline_tests.defs.bookkept_runs import users_instance
 
 _CONNECTED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-
-
-@pytest.fixture
-def database_url(dagster_database_url: str) -> str:
-    return dagster_database_url
-
-
-@pytest.fixture
-def instance(tmp_path: Path, database_url: str) -> Iterator[dg.DagsterInstance]:
-    with users_instance(tmp_path, database_url) as made:
-        yield made
 
 
 def ask(instance: dg.DagsterInstance) -> None:
@@ -34,8 +21,8 @@ def ask(instance: dg.DagsterInstance) -> None:
     assert not instance.all_instigator_state()
 
 
-def connected(database_url: str, statement: str = _CONNECTED) -> Sequence[int]:
-    with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cursor:
+def connected(dagster_database_url: str, statement: str = _CONNECTED) -> Sequence[int]:
+    with closing(psycopg2.connect(dagster_database_url)) as conn, conn.cursor() as cursor:
         cursor.execute(statement)
         return [row[0] for row in cursor.fetchall()]
 
@@ -46,30 +33,32 @@ def test_dagster_yaml_names_the_storages_that_keep_a_connection(instance: dg.Dag
     assert isinstance(instance.schedule_storage, PooledScheduleStorage)
 
 
-def test_a_process_keeps_one_connection_for_all_questions(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_a_process_keeps_one_connection_for_all_questions(
+    instance: dg.DagsterInstance, dagster_database_url: str
+) -> None:
     ask(instance)
-    kept = connected(database_url)
+    kept = connected(dagster_database_url)
     for _ in range(10):
         ask(instance)
     assert len(kept) == 1
-    assert connected(database_url) == kept
+    assert connected(dagster_database_url) == kept
 
 
 def test_a_connection_that_was_cut_is_replaced_before_anybody_notices(
-    instance: dg.DagsterInstance, database_url: str, caplog: pytest.LogCaptureFixture
+    instance: dg.DagsterInstance, dagster_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(instance)
-    before = connected(database_url)
-    connected(database_url, _CONNECTED.replace("SELECT pid", "SELECT pg_terminate_backend(pid, 5000)::int"))
+    before = connected(dagster_database_url)
+    connected(dagster_database_url, _CONNECTED.replace("SELECT pid", "SELECT pg_terminate_backend(pid, 5000)::int"))
     ask(instance)
-    assert len(after := connected(database_url)) == 1
+    assert len(after := connected(dagster_database_url)) == 1
     assert after != before
     assert caplog.text == ""
 
 
-def test_a_forked_process_has_a_connection_of_its_own(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_a_forked_process_has_a_connection_of_its_own(instance: dg.DagsterInstance, dagster_database_url: str) -> None:
     ask(instance)
-    parents = connected(database_url)
+    parents = connected(dagster_database_url)
     context = multiprocessing.get_context("fork")
     arrived, go_on = context.Event(), context.Event()
 
@@ -81,21 +70,21 @@ def test_a_forked_process_has_a_connection_of_its_own(instance: dg.DagsterInstan
     process = context.Process(target=child)
     process.start()
     assert arrived.wait(30)
-    assert set(parents) < set(connected(database_url))
+    assert set(parents) < set(connected(dagster_database_url))
     go_on.set()
     process.join(30)
     assert process.exitcode == 0
     ask(instance)
-    assert parents[0] in connected(database_url)
+    assert parents[0] in connected(dagster_database_url)
 
 
 def test_the_webserver_keeps_one_connection_too_and_ends_questions_that_take_too_long(
-    instance: dg.DagsterInstance, database_url: str
+    instance: dg.DagsterInstance, dagster_database_url: str
 ) -> None:
     ask(instance)
     instance.optimize_for_webserver(statement_timeout=1234, pool_recycle=3600, max_overflow=5)
     ask(instance)
-    assert len(connected(database_url)) == 1
+    assert len(connected(dagster_database_url)) == 1
     assert isinstance(instance.event_log_storage, BulkEventLogStorage)
     with instance.event_log_storage.index_connection() as conn:
         assert conn.exec_driver_sql("SHOW statement_timeout").scalar_one() == "1234ms"

@@ -36,38 +36,31 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::
 PAIRS = len(ASSETS) * len(KEYS)
 
 
-@pytest.fixture
-def database_url(dagster_database_url: str) -> str:
-    return dagster_database_url
-
-
-@pytest.fixture
-def instance(tmp_path: Path, database_url: str) -> Iterator[dg.DagsterInstance]:
-    with users_instance(tmp_path, database_url) as instance:
-        yield instance
-
-
-def announced(database_url: str) -> list[tuple[object, ...]]:
+def announced(dagster_database_url: str) -> list[tuple[object, ...]]:
     """(planned events, transactions that stored them) of every run."""
     return query(
-        database_url,
+        dagster_database_url,
         "SELECT count(*), count(DISTINCT xmin::text) FROM event_logs"
         " WHERE dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED' GROUP BY run_id",
     )
 
 
-def test_runs_in_this_process_announce_in_one_transaction(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_runs_in_this_process_announce_in_one_transaction(
+    instance: dg.DagsterInstance, dagster_database_url: str
+) -> None:
     chain_job().execute_in_process(instance=instance, tags=RANGE)
     dg.execute_job(dg.reconstructable(chain_job), instance, tags=RANGE)
 
-    assert announced(database_url) == [(PAIRS, 1), (PAIRS, 1)]
+    assert announced(dagster_database_url) == [(PAIRS, 1), (PAIRS, 1)]
 
 
-def test_a_run_from_the_shell_announces_in_one_transaction(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_a_run_from_the_shell_announces_in_one_transaction(
+    instance: dg.DagsterInstance, dagster_database_url: str
+) -> None:
     succeeded = job_execute(instance, "chain_job", RANGE)
 
     assert succeeded.returncode == 0, succeeded.stderr
-    assert announced(database_url) == [(PAIRS, 1)]
+    assert announced(dagster_database_url) == [(PAIRS, 1)]
     assert all_colours(instance) == [expected(green=KEYS)] * 3
 
 
@@ -98,14 +91,14 @@ def workspace(instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContext]
 
 
 def test_a_ui_backfill_a_sensor_and_a_schedule_announce_in_one_transaction_each(
-    instance: dg.DagsterInstance, workspace: WorkspaceProcessContext, database_url: str
+    instance: dg.DagsterInstance, workspace: WorkspaceProcessContext, dagster_database_url: str
 ) -> None:
     assets = [{"path": [asset]} for asset in ASSETS]
     logger = logging.getLogger("daemon")
     launched = ask_webserver(workspace, LAUNCH, keys=KEYS, assets=assets)
     assert launched == {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess"}}
     list(execute_backfill_iteration(workspace, logger))
-    assert announced(database_url) == [(PAIRS, 1)]
+    assert announced(dagster_database_url) == [(PAIRS, 1)]
 
     with QueuedRunCoordinatorDaemon(interval_seconds=1) as queue:
         list(queue.run_iteration(workspace))
@@ -116,12 +109,12 @@ def test_a_ui_backfill_a_sensor_and_a_schedule_announce_in_one_transaction_each(
     assert [backfill.status.value for backfill in instance.get_backfills()] == ["COMPLETED_SUCCESS"]
 
     list(execute_sensor_iteration(workspace, logger, None, None))
-    assert announced(database_url) == [(PAIRS, 1)] * 2
+    assert announced(dagster_database_url) == [(PAIRS, 1)] * 2
 
     now = datetime.datetime.now(datetime.UTC)
     list(launch_scheduled_runs(workspace, logger, now, {}))  # notes when the schedule was started
     list(launch_scheduled_runs(workspace, logger, now + datetime.timedelta(days=1), {}))
-    assert announced(database_url) == [(PAIRS, 1)] * 3
+    assert announced(dagster_database_url) == [(PAIRS, 1)] * 3
 
 
 def _wait_for_the_run(instance: dg.DagsterInstance) -> None:
@@ -131,14 +124,16 @@ def _wait_for_the_run(instance: dg.DagsterInstance) -> None:
         time.sleep(0.2)
 
 
-def test_the_users_own_batch_size_stands(tmp_path: Path, database_url: str) -> None:
-    with users_instance(tmp_path, database_url, batch_size="12") as instance:
+def test_the_users_own_batch_size_stands(tmp_path: Path, dagster_database_url: str) -> None:
+    with users_instance(tmp_path, dagster_database_url, batch_size="12") as instance:
         chain_job().execute_in_process(instance=instance, tags=RANGE)
 
-    assert announced(database_url) == [(PAIRS, 3)]
+    assert announced(dagster_database_url) == [(PAIRS, 3)]
 
 
-def test_a_batch_may_announce_assets_and_checks_together(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_a_batch_may_announce_assets_and_checks_together(
+    instance: dg.DagsterInstance, dagster_database_url: str
+) -> None:
     days = dg.StaticPartitionsDefinition(["mon", "tue"])
     checks = [dg.AssetCheckSpec("not_empty", asset="priced")]
 
@@ -151,9 +146,9 @@ def test_a_batch_may_announce_assets_and_checks_together(instance: dg.DagsterIns
 
     kinds = "('ASSET_MATERIALIZATION_PLANNED', 'ASSET_CHECK_EVALUATION_PLANNED')"
     stored = f"SELECT count(*), count(DISTINCT xmin::text) FROM event_logs WHERE dagster_event_type IN {kinds}"
-    assert query(database_url, stored) == [(3, 1)]
+    assert query(dagster_database_url, stored) == [(3, 1)]
     checked = "SELECT execution_status, count(*) FROM asset_check_executions GROUP BY 1"
-    assert query(database_url, checked) == [("SUCCEEDED", 1)]
+    assert query(dagster_database_url, checked) == [("SUCCEEDED", 1)]
     assert instance.get_materialized_partitions(dg.AssetKey("priced")) == {"mon", "tue"}
 
 
@@ -163,47 +158,47 @@ def planned(asset: str, partition: str) -> dg.EventLogEntry:
     return dg.EventLogEntry(None, "info", "", "a run", 1.0, "step", "job", event)  # type: ignore[no-untyped-call]
 
 
-def on_asset_rows(database_url: str, action: str) -> None:
+def on_asset_rows(dagster_database_url: str, action: str) -> None:
     """Has the server do `action` (PL/pgSQL) whenever the row of an asset is written."""
     query(
-        database_url,
+        dagster_database_url,
         f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {action}; RETURN NEW; END $$;"
         " CREATE TRIGGER act BEFORE INSERT OR UPDATE ON asset_keys FOR EACH ROW EXECUTE FUNCTION act()",
     )
 
 
 def test_a_batch_that_fails_half_way_is_stored_once_by_the_retry(
-    instance: dg.DagsterInstance, database_url: str, capfd: pytest.CaptureFixture[str]
+    instance: dg.DagsterInstance, dagster_database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    query(database_url, "CREATE SEQUENCE attempts")
-    on_asset_rows(database_url, "IF nextval('attempts') = 2 THEN RAISE 'disk full'; END IF")
+    query(dagster_database_url, "CREATE SEQUENCE attempts")
+    on_asset_rows(dagster_database_url, "IF nextval('attempts') = 2 THEN RAISE 'disk full'; END IF")
 
     created = instance.create_run_for_job(chain_job(), tags=RANGE)
 
     assert "disk full" in capfd.readouterr().err
     count = "SELECT count(*), count(DISTINCT (asset_key, partition)) FROM event_logs WHERE run_id = "
-    assert query(database_url, f"{count} '{created.run_id}'") == [(PAIRS, PAIRS)]
+    assert query(dagster_database_url, f"{count} '{created.run_id}'") == [(PAIRS, PAIRS)]
 
 
-def test_no_id_becomes_visible_before_a_smaller_one(instance: dg.DagsterInstance, database_url: str) -> None:
+def test_no_id_becomes_visible_before_a_smaller_one(instance: dg.DagsterInstance, dagster_database_url: str) -> None:
     storage = instance.event_log_storage
     assert isinstance(storage, BulkEventLogStorage)
-    on_asset_rows(database_url, "PERFORM pg_sleep(CASE WHEN NEW.asset_key LIKE '%slow%' THEN 1 ELSE 0 END)")
+    on_asset_rows(dagster_database_url, "PERFORM pg_sleep(CASE WHEN NEW.asset_key LIKE '%slow%' THEN 1 ELSE 0 END)")
     slow = threading.Thread(target=storage.store_event_batch, args=([planned("slow", str(day)) for day in range(5)],))
     slow.start()
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-    while query(database_url, sleeping) == [(0,)]:
+    while query(dagster_database_url, sleeping) == [(0,)]:
         time.sleep(0.01)
     storage.store_event(planned("quick", "0"))
 
-    visible = query(database_url, "SELECT asset_key::json->>0 FROM event_logs ORDER BY id")
+    visible = query(dagster_database_url, "SELECT asset_key::json->>0 FROM event_logs ORDER BY id")
     slow.join()
     assert visible == [("slow",)] * 5 + [("quick",)]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
-def test_any_spelling_of_the_url_will_do(database_url: str, scheme: str) -> None:
-    url = database_url.replace("postgresql", scheme, 1)
+def test_any_spelling_of_the_url_will_do(dagster_database_url: str, scheme: str) -> None:
+    url = dagster_database_url.replace("postgresql", scheme, 1)
     storage = BulkEventLogStorage.from_config_value(None, {"postgres_url": url})
     storage.store_event(planned("bars_1m", "2024-01-01|AAPL"))
 

@@ -2,12 +2,11 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 
 import dagster as dg
-import psycopg2
 import pytest
 
 from backfill_pipeline.database_urls import database_of, sqlalchemy_url
@@ -16,6 +15,7 @@ from backfill_pipeline.defs.stamp import DISAGREE, disagreement
 from backfill_pipeline.domain.timeframe import DAILY, INTRADAY
 from backfill_pipeline.storage.databases import open_databases
 from backfill_pipeline.storage.server import EmbeddedServer
+from backfill_pipeline_tests.databases import administer
 from backfill_pipeline_tests.sites import Exchange, Site, failure, green, keys, red, site
 
 # Friday before a weekend to the Tuesday after it; no holiday.
@@ -45,14 +45,6 @@ def other_dagster(desk: Site, server: EmbeddedServer) -> Iterator[Site]:
         with dg.DagsterInstance.from_config(str(settings.home)) as instance:
             yield replace(desk, pipeline=replace(desk.pipeline, settings=settings), instance=instance)
     administer(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def administer(server: EmbeddedServer, *statements: str) -> None:
-    with closing(psycopg2.connect(server.url("postgres"))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
 
 
 def told(desk: Site) -> str | None:
