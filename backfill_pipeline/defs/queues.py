@@ -86,7 +86,7 @@ def _asks(run: dg.DagsterRun, chain: Chain) -> bool:
 
 
 def _provider(warehouse: Warehouse, instrument: Instrument, chain: Chain, first: date, last: date) -> str:
-    """Who serves most of its sessions; some 2 ms."""
+    """Who serves most of its sessions."""
     subject = warehouse.subject(instrument, chain)
     chosen = subject.route.choose(warehouse.now())[subject.sessions.rows_between(first, last)]
     served = Counter(chosen[chosen >= 0].tolist()).most_common(1)
